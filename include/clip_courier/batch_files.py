@@ -1,0 +1,52 @@
+"""The files of one batch: its manifest, which may leave, and its crosswalk, which may not."""
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from clip_courier.errors import CrosswalkMissing
+from clip_courier.model import MANIFEST, NightFolder, write_parquet
+
+WITHHELD = pa.schema([("clip_key", pa.string()), ("reason", pa.string())])
+
+
+def read_crosswalk(folder: NightFolder, batch_id: str) -> pa.Table:
+    """What joins the refs of a batch to clips and persons.
+
+    Raises:
+        CrosswalkMissing: without it nothing can be matched or recalled.
+    """
+    path = folder.crosswalk(batch_id)
+    if not path.exists():
+        raise CrosswalkMissing(f"the crosswalk of batch {batch_id} is not there")
+    return pq.read_table(path)
+
+
+def current(folder: NightFolder, batch_id: str) -> tuple[pa.Table, pa.Table]:
+    """The manifest's rows and the crosswalk's, both in the order of the refs; the manifest says what is in the batch."""
+    rows = pq.read_table(folder.manifest(batch_id)).cast(MANIFEST).replace_schema_metadata(None).sort_by("clip_ref")
+    private = read_crosswalk(folder, batch_id)
+    return rows, private.filter(pc.is_in(private["clip_ref"], rows["clip_ref"])).sort_by("clip_ref")
+
+
+def withhold(folder: NightFolder, batch_id: str, reasons: Mapping[str, str]) -> None:
+    """Cut a batch that was not seen by anyone again, without these refs; each is kept as a row key with its reason."""
+    rows, private = current(folder, batch_id)
+    refs = pa.array(list(reasons), pa.string())
+    gone = private.filter(pc.is_in(private["clip_ref"], refs))
+    codes = pa.array([reasons[ref] for ref in gone["clip_ref"].to_pylist()], pa.string())
+    noted = pa.table({"clip_key": gone["clip_key"], "reason": codes}).cast(WITHHELD)
+    # The reason first: after a crash between two of these files it is noted again, but never lost.
+    if folder.withheld(batch_id).exists():
+        earlier = pq.read_table(folder.withheld(batch_id))
+        noted = pa.concat_tables([rows_except(earlier, "clip_key", noted["clip_key"]), noted])
+    write_parquet(noted, folder.withheld(batch_id))
+    write_parquet(rows_except(rows, "clip_ref", refs), folder.manifest(batch_id))
+    write_parquet(rows_except(private, "clip_ref", refs), folder.crosswalk(batch_id))
+
+
+def rows_except(table: pa.Table, column: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """The rows whose `column` is not among `values`."""
+    return table.filter(pc.invert(pc.is_in(table[column], values)))

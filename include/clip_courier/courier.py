@@ -1,0 +1,325 @@
+"""The façade: every verb in the order of the night, and the only place where the parts are put together.
+
+The command line and Airflow call this and nothing else. What differs between them (where secrets come from, what time it
+is, who watches) is given at the edge.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clip_courier import inbound, loading, manifests, outbound, quality, recalls, selection
+from clip_courier.batch_files import read_crosswalk
+from clip_courier.errors import ConnectionInvalid, CourierError, CrosswalkMissing, GateClosed
+from clip_courier.landing import Landing
+from clip_courier.ledger import CANCELLED, DELIVERED, WAITING, WITH_VENDOR, Batch, Ledger, parse_stamp
+from clip_courier.model import Clock, Connection, Credentials, NightFolder, Outcome, Progress, silent, write_parquet
+from clip_courier.pgp import Keyring, OwnKey, open_keyring
+from clip_courier.pseudonyms import Pseudonyms, pseudonyms_for
+from clip_courier.redaction import harmless_words
+from clip_courier.settings import Policy, Settings, Vendor
+from clip_courier.sftp import Drop, SftpEndpoint, connect
+
+log = logging.getLogger("clip_courier")
+
+_WORDS = pa.schema([("language", pa.string()), ("word", pa.string())])
+
+
+class Courier:
+    """One verb a method. `clock` tells what "now" is, so that every verb can be replayed."""
+
+    def __init__(self, settings: Settings, credentials: Credentials, clock: Clock, progress: Progress = silent) -> None:
+        self._settings, self._credentials, self._clock, self._progress = settings, credentials, clock, progress
+        self._root = settings.root
+        self._root.prepare()
+        self._ledger = Ledger(settings.ledger_url)
+        self._landing = Landing(self._root.landing)
+
+    # -- outbound ----------------------------------------------------------------------------------------------
+
+    def select(self, night: date) -> Outcome:
+        """Stage 1: who may be heard, and a sample of them."""
+        given = selection.Selection(
+            landing=self._landing,
+            policy=self._policy(),
+            sampling_key=self._credentials("clip_courier_sampling"),
+            pseudonyms=self._pseudonyms(night),
+            taken=lambda: self._taken(night),
+        )
+        return _logged(selection.select(self._root.night(night), self._clock(), given))
+
+    def validate(self, night: date) -> Outcome:
+        """Stage 2: Great Expectations over the sample."""
+        return _logged(quality.validate(self._root.night(night), self._landing, self._policy(), self._progress))
+
+    def manifest(self, night: date, vendor: str | None = None) -> Outcome:
+        """Stage 3: batches without raw columns, for every vendor or for one."""
+        vendors = self._settings.vendors()
+        if vendor is not None:
+            self._settings.vendor(vendor)
+        folder = self._root.night(night)
+        given = manifests.Cutting(
+            landing=self._landing,
+            ledger=self._ledger,
+            pseudonyms=self._pseudonyms(night),
+            vocabulary=lambda: self._vocabulary(folder),
+            taken=lambda: self._taken(night),
+            progress=self._progress,
+        )
+        return _logged(manifests.manifest(folder, list(vendors.values()), self._clock(), given, vendor))
+
+    def deliver(self, night: date, vendor: str | None = None) -> Outcome:
+        """Stage 4: sealed and sent, vendor by vendor; one vendor's failure does not keep the others waiting."""
+        folder = self._root.night(night)
+        folder.require(folder.assigned, "manifest")
+
+        def one(each: Vendor) -> Outcome:
+            self._check_gate(each)
+            with self._keyring(each) as keyring:
+                given = outbound.Delivery(
+                    root=self._root,
+                    ledger=self._ledger,
+                    landing=self._landing,
+                    keyring=keyring,
+                    signer_fingerprint=self._own_key().fingerprint,
+                    open_drop=self._drop(each),
+                    refusals=self._refusals,
+                    clock=self._clock,
+                    progress=self._progress,
+                )
+                return outbound.deliver(each, folder, given)
+
+        return self._for_each("deliver", vendor, one)
+
+    def night(self, night: date, vendor: str | None = None) -> Outcome:
+        """The whole way out: select, validate, manifest, deliver."""
+        outcome = Outcome("night", is_new=False)
+        for part in (
+            self.select(night),
+            self.validate(night),
+            self.manifest(night, vendor),
+            self.deliver(night, vendor),
+        ):
+            outcome.add(part)
+        return outcome
+
+    # -- inbound -----------------------------------------------------------------------------------------------
+
+    def collect(self, vendor: str | None = None) -> Outcome:
+        """Stage 5: what vendors returned since."""
+
+        def one(each: Vendor) -> Outcome:
+            with self._keyring(each) as keyring, self._drop(each)() as drop:
+                given = inbound.Collection(
+                    root=self._root,
+                    ledger=self._ledger,
+                    keyring=keyring,
+                    recalled_refs=lambda batch_id: recalls.recalled_refs(self._root, batch_id),
+                    progress=self._progress,
+                )
+                return inbound.collect(each, self._clock(), drop, given)
+
+        return self._for_each("collect", vendor, one)
+
+    def load(self) -> Outcome:
+        """Stage 6: scores, and the warehouse published."""
+        given = loading.Loading(
+            root=self._root, ledger=self._ledger, vocabulary=self._vocabulary, pseudonyms=self._pseudonyms
+        )
+        return _logged(loading.load(self._clock(), given))
+
+    def returns(self, vendor: str | None = None) -> Outcome:
+        """The whole way in: collect, load."""
+        outcome = Outcome("returns", is_new=False)
+        outcome.add(self.collect(vendor))
+        outcome.add(self.load())
+        return outcome
+
+    # -- at any time -------------------------------------------------------------------------------------------
+
+    def recall(self, vendor: str | None = None) -> Outcome:
+        """Honour withdrawals: cut what is not sent, recall what is, forget our own copies."""
+
+        def one(each: Vendor) -> Outcome:
+            outcome = Outcome("recall", {"vendor": each.name}, is_new=False)
+            waiting = self._ledger.batches(vendor=each.name, states=WAITING)
+            outcome.add(outbound.withdraw(each.name, waiting, self._root, self._refusals))
+            if self._ledger.batches(vendor=each.name, states=WITH_VENDOR):
+                with self._keyring(each) as keyring:
+                    given = recalls.Recalling(
+                        root=self._root,
+                        ledger=self._ledger,
+                        keyring=keyring,
+                        open_drop=self._drop(each),
+                        refusals=self._refusals,
+                        clock=self._clock,
+                    )
+                    outcome.add(recalls.recall(each, given))
+            return outcome
+
+        outcome = self._for_each("recall", vendor, one)
+        outcome.add(_logged(recalls.forget(self._root, self._refusals)))
+        return outcome
+
+    def status(self, night: date | None = None, vendor: str | None = None) -> Outcome:
+        """Where every batch is, what is overdue, and which recalls are open."""
+        batches = self._ledger.batches(night=night, vendor=vendor)
+        returned = {r.batch_id for r in self._ledger.returns() if r.accepted_rows}
+        outcome = Outcome("status", {"batches": {}, "overdue": 0, "open_recalls": 0}, is_new=False)
+        states: dict[str, int] = {}
+        for batch in batches:
+            states[batch.state] = states.get(batch.state, 0) + 1
+            is_overdue = (
+                bool(batch.state == DELIVERED and batch.due_at and parse_stamp(batch.due_at) < self._clock())
+                and batch.batch_id not in returned
+            )
+            outcome.counts["overdue"] = int(str(outcome.counts["overdue"])) + is_overdue
+            due = f", due {batch.due_at}" if batch.due_at else ""
+            outcome.say(
+                f"{batch.batch_id}  {batch.state}  {batch.clip_count} clips{due}{' OVERDUE' if is_overdue else ''}"
+            )
+        recall_rows = [r for r in self._ledger.recalls(vendor) if r.state != "RECEIPTED"]
+        for recall in recall_rows:
+            outcome.say(f"{recall.batch_id}  recall {recall.n}  {recall.state}  {recall.clip_count} clips")
+        outcome.counts.update({"batches": states, "open_recalls": len(recall_rows)})
+        if not outcome.lines:
+            outcome.say("status: no batches")
+        return outcome
+
+    def verify(self) -> Outcome:
+        """Prove what is on record: the audit chain, and that every clip a vendor has can be named and recalled.
+
+        Raises:
+            AuditBroken, CrosswalkMissing: the record is not whole.
+        """
+        events = self._ledger.verify_chain()
+        batches = [b for b in self._ledger.batches() if b.state != CANCELLED]
+        clips = sum(self._accounted(batch) for batch in batches)
+        counts: dict[str, object] = {"events": events, "batches": len(batches), "clips": clips}
+        return Outcome(
+            "verify",
+            counts,
+            [f"verify: {events} audit events are unbroken; {clips} clips in {len(batches)} batches are accounted for"],
+            is_new=False,
+        )
+
+    def _accounted(self, batch: Batch) -> int:
+        """The clips of a batch: each is in the crosswalk, or was recalled."""
+        here = read_crosswalk(self._root.night(batch.night_date), batch.batch_id).num_rows
+        recalled = len(recalls.recalled_refs(self._root, batch.batch_id))
+        if batch.state in WITH_VENDOR and here + recalled != batch.clip_count:
+            raise CrosswalkMissing(
+                f"batch {batch.batch_id}: {batch.clip_count} clips left, {here + recalled} can be named"
+            )
+        return here + recalled
+
+    # -- the parts ---------------------------------------------------------------------------------------------
+
+    def _for_each(self, verb: str, only: str | None, one: Callable[[Vendor], Outcome]) -> Outcome:
+        """Do it for one vendor, or for all of them: then a failure is kept and the next vendor has its turn."""
+        if only is not None:
+            return _logged(one(self._settings.vendor(only)))
+        outcome = Outcome(verb, {"vendors": {}}, is_new=False)
+        for name, each in self._settings.vendors().items():
+            try:
+                outcome.add(_logged(one(each)), name)
+            except GateClosed as closed:
+                outcome.say(f"{verb}: gate closed for {closed}")
+            except CourierError as failed:
+                log.error("%s: vendor %s: %s: %s", verb, name, type(failed).__name__, failed)
+                outcome.failures.append(failed)
+        return outcome
+
+    def _policy(self) -> Policy:
+        return self._settings.policy()
+
+    def _pseudonyms(self, night: date) -> Pseudonyms:
+        return pseudonyms_for(self._credentials("clip_courier_pseudonyms"), night)
+
+    def _refusals(self, clips: pa.Table) -> Mapping[str, str]:
+        return selection.refusals(self._landing, self._policy(), self._clock(), clips)
+
+    def _check_gate(self, vendor: Vendor) -> None:
+        today = self._clock().date()
+        lapsed = vendor.lapsed_on(today)
+        if lapsed:
+            raise GateClosed(f"vendor {vendor.name}: {', '.join(lapsed)} not valid on {today}")
+
+    def _taken(self, night: date) -> pa.Table:
+        """Clips that other nights' batches hold, and those that were recalled."""
+        batches = [b for b in self._ledger.batches() if b.state != CANCELLED and b.night_date != night]
+        held = [read_crosswalk(self._root.night(b.night_date), b.batch_id).select(["clip_id"]) for b in batches]
+        recalled = recalls.tombstones(self._root).select(["clip_id"])
+        parts = [_marked(table, is_recalled=False) for table in held] + [_marked(recalled, is_recalled=True)]
+        once = pa.concat_tables(parts).group_by("clip_id").aggregate([("is_recalled", "max")])
+        return once.rename_columns(selection.TAKEN.names).cast(selection.TAKEN)
+
+    def _vocabulary(self, folder: NightFolder) -> Mapping[str, frozenset[str]]:
+        """The words that may be shown on a night, by language; decided once a night."""
+        if not folder.vocabulary.exists():
+            words = harmless_words(selection.said_by_many(self._landing, self._policy(), self._clock()))
+            rows = [{"language": language, "word": w} for language, said in sorted(words.items()) for w in sorted(said)]
+            write_parquet(pa.Table.from_pylist(rows, _WORDS), folder.vocabulary)
+        shown: dict[str, set[str]] = {}
+        for row in pq.read_table(folder.vocabulary).to_pylist():
+            shown.setdefault(row["language"], set()).add(row["word"])
+        return {language: frozenset(words) for language, words in shown.items()}
+
+    def _own_key(self) -> OwnKey:
+        connection = self._credentials("clip_courier_pgp")
+        fingerprint = str(connection.extra.get("fingerprint") or "").replace(" ", "").upper()
+        if not fingerprint:
+            raise ConnectionInvalid(f"connection {connection.conn_id}: extra.fingerprint is missing")
+        return OwnKey(fingerprint, _private_key(connection), connection.password or "")
+
+    @contextmanager
+    def _keyring(self, vendor: Vendor) -> Iterator[Keyring]:
+        with open_keyring(self._own_key(), [self._settings.public_key(vendor)]) as keyring:
+            yield keyring
+
+    def _drop(self, vendor: Vendor) -> Callable[[], AbstractContextManager[Drop]]:
+        connection = self._credentials(vendor.sftp_conn_id)
+        missing = [name for name in ("host", "login") if not getattr(connection, name)]
+        if not connection.extra.get("host_key"):
+            missing.append("extra.host_key")
+        if missing:
+            raise ConnectionInvalid(f"connection {connection.conn_id}: {', '.join(missing)} is missing")
+        passphrase = connection.extra.get("private_key_passphrase")
+        endpoint = SftpEndpoint(
+            host=str(connection.host),
+            port=connection.port or 22,
+            login=str(connection.login),
+            host_key=str(connection.extra["host_key"]),
+            private_key=_private_key(connection),
+            private_key_passphrase=str(passphrase) if passphrase else None,
+            remote_root=vendor.remote_root,
+        )
+        return lambda: connect(endpoint)
+
+
+def _marked(clips: pa.Table, *, is_recalled: bool) -> pa.Table:
+    return clips.append_column("is_recalled", pa.array([int(is_recalled)] * clips.num_rows, pa.int8()))
+
+
+def _private_key(connection: Connection) -> str:
+    text, path = connection.extra.get("private_key"), connection.extra.get("key_file")
+    if bool(text) == bool(path):
+        raise ConnectionInvalid(f"connection {connection.conn_id}: extra needs either private_key or key_file")
+    if text:
+        return str(text)
+    try:
+        return Path(str(path)).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise ConnectionInvalid(f"connection {connection.conn_id}: key_file cannot be read") from None
+
+
+def _logged(outcome: Outcome) -> Outcome:
+    """INFO when something was done, DEBUG when nothing was due."""
+    for line in outcome.lines:
+        log.log(logging.INFO if outcome.is_new else logging.DEBUG, "%s", line)
+    return outcome

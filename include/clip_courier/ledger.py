@@ -1,0 +1,383 @@
+"""The ledger: what happened to every batch, return and recall; the only mutable state, in one relational database.
+
+A batch moves only along `STEPS`, compared and set in one transaction together with an audit event. Each event holds the
+hash of the one before it, so that an altered or removed event shows (`verify_chain`). No row names a clip or a person.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from clip_courier.errors import AuditBroken, IllegalTransition, LedgerUnavailable
+from clip_courier.model import stamp
+
+MANIFESTED: Final = "MANIFESTED"
+SEALED: Final = "SEALED"
+DELIVERED: Final = "DELIVERED"
+RETURNED: Final = "RETURNED"
+LOADED: Final = "LOADED"
+CANCELLED: Final = "CANCELLED"
+
+# From → to → when. docs/states.md is generated from this table.
+STEPS: Final[Mapping[str, Mapping[str, str]]] = {
+    MANIFESTED: {
+        SEALED: "signed, encrypted and checked; the ciphertext waits here",
+        CANCELLED: "nothing in it may leave any more",
+    },
+    SEALED: {
+        DELIVERED: "the ready file lies on the vendor's server",
+        MANIFESTED: "consent was withdrawn, or the ciphertext is lost: the batch is cut and sealed again",
+    },
+    DELIVERED: {RETURNED: "a trusted return was matched"},
+    RETURNED: {RETURNED: "another return was matched", LOADED: "its transcripts are in the warehouse"},
+    LOADED: {RETURNED: "another return was matched"},
+    CANCELLED: {},
+}
+WAITING: Final = (MANIFESTED, SEALED)
+WITH_VENDOR: Final = (DELIVERED, RETURNED, LOADED)
+
+ACCEPTED: Final = "ACCEPTED"
+REFUSED: Final = "REFUSED"
+
+_METADATA = sa.MetaData()
+_BATCHES = sa.Table(
+    "batches",
+    _METADATA,
+    sa.Column("batch_id", sa.String(64), primary_key=True),
+    sa.Column("vendor", sa.String(32), nullable=False),
+    sa.Column("night", sa.String(10), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("clip_count", sa.Integer, nullable=False),
+    sa.Column("audio_ms", sa.BigInteger, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger),
+    sa.Column("sha256", sa.String(64)),
+    sa.Column("contents_sha256", sa.String(64)),
+    sa.Column("manifested_at", sa.String(20), nullable=False),
+    sa.Column("delivered_at", sa.String(20)),
+    sa.Column("due_at", sa.String(20)),
+)
+_RETURNS = sa.Table(
+    "returns",
+    _METADATA,
+    sa.Column("batch_id", sa.String(64), primary_key=True),
+    sa.Column("n", sa.Integer, primary_key=True),
+    sa.Column("vendor", sa.String(32), nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("reason", sa.String(32)),
+    sa.Column("accepted_rows", sa.Integer, nullable=False),
+    sa.Column("rejected_rows", sa.Integer, nullable=False),
+    sa.Column("received_at", sa.String(20), nullable=False),
+)
+_RECALLS = sa.Table(
+    "recalls",
+    _METADATA,
+    sa.Column("batch_id", sa.String(64), primary_key=True),
+    sa.Column("n", sa.Integer, primary_key=True),
+    sa.Column("vendor", sa.String(32), nullable=False),
+    sa.Column("clip_count", sa.Integer, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("created_at", sa.String(20), nullable=False),
+    sa.Column("noticed_at", sa.String(20)),
+    sa.Column("receipted_at", sa.String(20)),
+)
+_EVENTS = sa.Table(
+    "events",
+    _METADATA,
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.String(20), nullable=False),
+    sa.Column("subject", sa.String(80), nullable=False),
+    sa.Column("event", sa.String(32), nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("previous_hash", sa.String(64), nullable=False),
+    sa.Column("hash", sa.String(64), nullable=False),
+)
+# One row: its lock makes the chain a chain also where several workers write.
+_HEAD = sa.Table(
+    "audit_head",
+    _METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("seq", sa.Integer, nullable=False),
+    sa.Column("hash", sa.String(64), nullable=False),
+)
+_GENESIS: Final = "0" * 64
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch as the ledger has it. Times are RFC 3339 in UTC.
+
+    `sha256` is of the sealed file, `contents_sha256` of the refs that were sealed in it.
+    """
+
+    batch_id: str
+    vendor: str
+    night: str
+    state: str
+    clip_count: int
+    audio_ms: int
+    size_bytes: int | None = None
+    sha256: str | None = None
+    contents_sha256: str | None = None
+    manifested_at: str = ""
+    delivered_at: str | None = None
+    due_at: str | None = None
+
+    @property
+    def night_date(self) -> date:
+        return date.fromisoformat(self.night)
+
+
+@dataclass(frozen=True)
+class Return:
+    """One returned file: taken in (with rows accepted and rejected) or refused whole (with its reason)."""
+
+    batch_id: str
+    n: int
+    vendor: str
+    sha256: str
+    state: str
+    reason: str | None
+    accepted_rows: int
+    rejected_rows: int
+    received_at: str
+
+
+@dataclass(frozen=True)
+class Recall:
+    """One notice that clips of a batch must be deleted: OPEN → NOTICED (it lies with the vendor) → RECEIPTED."""
+
+    batch_id: str
+    n: int
+    vendor: str
+    clip_count: int
+    state: str
+    created_at: str
+    noticed_at: str | None
+    receipted_at: str | None
+
+
+class Ledger:
+    """Opens the database at a SQLAlchemy URL and makes its tables when they are missing."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            self._engine = sa.create_engine(url, pool_pre_ping=True)
+            if self._engine.dialect.name == "sqlite":
+                _serialise_sqlite(self._engine)
+            with self._engine.begin() as connection:
+                _METADATA.create_all(connection)
+                if connection.execute(sa.select(_HEAD.c.id)).first() is None:
+                    connection.execute(_HEAD.insert().values(id=1, seq=0, hash=_GENESIS))
+        except (SQLAlchemyError, OSError) as error:
+            # The URL may hold a password.
+            raise LedgerUnavailable(f"the ledger's database cannot be opened ({type(error).__name__})") from None
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    # -- batches ---------------------------------------------------------------------------------------------
+
+    def add_batch(self, batch: Batch, at: datetime) -> bool:
+        """Record a batch as MANIFESTED; False when it stands there already."""
+        with self._transaction() as connection:
+            if connection.execute(sa.select(_BATCHES.c.batch_id).where(_BATCHES.c.batch_id == batch.batch_id)).first():
+                return False
+            values = {**batch.__dict__, "state": MANIFESTED, "manifested_at": stamp(at)}
+            connection.execute(_BATCHES.insert().values(**values))
+            self._write_event(connection, at, batch.batch_id, MANIFESTED, {"clips": batch.clip_count})
+            return True
+
+    def move(self, batch_id: str, came_from: str, to: str, at: datetime, **fields: object) -> None:
+        """Take one step of the life cycle, with the facts that belong to it.
+
+        Raises:
+            IllegalTransition: the table has no such step, or the batch is not (any more) where it would start.
+        """
+        if to not in STEPS.get(came_from, {}):
+            raise IllegalTransition(f"batch {batch_id}: there is no step from {came_from} to {to}")
+        with self._transaction() as connection:
+            here = (_BATCHES.c.batch_id == batch_id) & (_BATCHES.c.state == came_from)
+            if connection.execute(_BATCHES.update().where(here).values(state=to, **fields)).rowcount != 1:
+                raise IllegalTransition(f"batch {batch_id} is not {came_from}")
+            self._write_event(connection, at, batch_id, to, fields)
+
+    def batch(self, batch_id: str) -> Batch | None:
+        found = self._read(sa.select(_BATCHES).where(_BATCHES.c.batch_id == batch_id))
+        return Batch(**found[0]) if found else None
+
+    def require(self, batch_id: str) -> Batch:
+        batch = self.batch(batch_id)
+        if batch is None:
+            raise IllegalTransition(f"batch {batch_id} is not in the ledger")
+        return batch
+
+    def batches(
+        self, *, vendor: str | None = None, night: date | None = None, states: Iterable[str] | None = None
+    ) -> list[Batch]:
+        """Batches by id, narrowed by what is given."""
+        query = sa.select(_BATCHES).order_by(_BATCHES.c.batch_id)
+        if vendor is not None:
+            query = query.where(_BATCHES.c.vendor == vendor)
+        if night is not None:
+            query = query.where(_BATCHES.c.night == night.isoformat())
+        if states is not None:
+            query = query.where(_BATCHES.c.state.in_(list(states)))
+        return [Batch(**row) for row in self._read(query)]
+
+    # -- returns ---------------------------------------------------------------------------------------------
+
+    def add_return(self, returned: Return, at: datetime) -> None:
+        """Record what became of a returned file; an accepted one moves its batch to RETURNED in the same transaction."""
+        key = (_RETURNS.c.batch_id == returned.batch_id) & (_RETURNS.c.n == returned.n)
+        with self._transaction() as connection:
+            connection.execute(_RETURNS.delete().where(key))
+            connection.execute(_RETURNS.insert().values(**returned.__dict__))
+            detail = {"n": returned.n, "accepted": returned.accepted_rows, "rejected": returned.rejected_rows}
+            if returned.state == ACCEPTED:
+                states = [state for state, steps in STEPS.items() if RETURNED in steps]
+                here = (_BATCHES.c.batch_id == returned.batch_id) & _BATCHES.c.state.in_(states)
+                if connection.execute(_BATCHES.update().where(here).values(state=RETURNED)).rowcount != 1:
+                    raise IllegalTransition(f"batch {returned.batch_id} is not with its vendor")
+                self._write_event(connection, at, returned.batch_id, RETURNED, detail)
+            else:
+                self._write_event(
+                    connection, at, returned.batch_id, "RETURN_REFUSED", {**detail, "reason": returned.reason}
+                )
+
+    def returns(self, vendor: str | None = None) -> list[Return]:
+        query = sa.select(_RETURNS).order_by(_RETURNS.c.batch_id, _RETURNS.c.n)
+        return [
+            Return(**row) for row in self._read(query if vendor is None else query.where(_RETURNS.c.vendor == vendor))
+        ]
+
+    # -- recalls ---------------------------------------------------------------------------------------------
+
+    def add_recall(self, batch_id: str, vendor: str, clip_count: int, at: datetime) -> int:
+        """Open the batch's next recall; returns its number."""
+        with self._transaction() as connection:
+            last = connection.execute(
+                sa.select(sa.func.max(_RECALLS.c.n)).where(_RECALLS.c.batch_id == batch_id)
+            ).scalar()
+            n = (last or 0) + 1
+            values = {"batch_id": batch_id, "n": n, "vendor": vendor, "clip_count": clip_count}
+            connection.execute(_RECALLS.insert().values(**values, state="OPEN", created_at=stamp(at)))
+            self._write_event(connection, at, batch_id, "RECALLED", {"n": n, "clips": clip_count})
+            return n
+
+    def move_recall(self, batch_id: str, n: int, to: str, at: datetime) -> None:
+        """OPEN → NOTICED → RECEIPTED, with the time of the step."""
+        came_from, column = {"NOTICED": ("OPEN", "noticed_at"), "RECEIPTED": ("NOTICED", "receipted_at")}[to]
+        here = (_RECALLS.c.batch_id == batch_id) & (_RECALLS.c.n == n) & (_RECALLS.c.state == came_from)
+        with self._transaction() as connection:
+            done = connection.execute(_RECALLS.update().where(here).values({"state": to, column: stamp(at)}))
+            if done.rowcount != 1:
+                raise IllegalTransition(f"recall {n} of batch {batch_id} is not {came_from}")
+            self._write_event(connection, at, batch_id, f"RECALL_{to}", {"n": n})
+
+    def recalls(self, vendor: str | None = None) -> list[Recall]:
+        query = sa.select(_RECALLS).order_by(_RECALLS.c.batch_id, _RECALLS.c.n)
+        return [
+            Recall(**row) for row in self._read(query if vendor is None else query.where(_RECALLS.c.vendor == vendor))
+        ]
+
+    # -- audit -----------------------------------------------------------------------------------------------
+
+    def note(self, subject: str, what: str, detail: Mapping[str, object], at: datetime) -> None:
+        """Add an event that moves nothing."""
+        with self._transaction() as connection:
+            self._write_event(connection, at, subject, what, detail)
+
+    def verify_chain(self) -> int:
+        """Recompute the chain; returns how many events it holds.
+
+        Raises:
+            AuditBroken: an event was altered or removed.
+        """
+        previous, seq = _GENESIS, 0
+        for row in self._read(sa.select(_EVENTS).order_by(_EVENTS.c.seq)):
+            seq += 1
+            content = (row["seq"], row["at"], row["subject"], row["event"], row["detail"])
+            if row["seq"] != seq or row["previous_hash"] != previous or row["hash"] != _hash(previous, content):
+                raise AuditBroken(f"audit event {seq} is not what was written")
+            previous = row["hash"]
+        head = self._read(sa.select(_HEAD))[0]
+        if (head["seq"], head["hash"]) != (seq, previous):
+            raise AuditBroken(f"the last audit event is {head['seq']}, but {seq} are there")
+        return seq
+
+    def _write_event(
+        self, connection: sa.Connection, at: datetime, subject: str, what: str, detail: Mapping[str, object]
+    ) -> None:
+        head = connection.execute(sa.select(_HEAD.c.seq, _HEAD.c.hash).with_for_update()).one()
+        content = (head.seq + 1, stamp(at), subject, what, json.dumps(detail, sort_keys=True))
+        digest = _hash(head.hash, content)
+        names = ("seq", "at", "subject", "event", "detail")
+        values = dict(zip(names, content, strict=True))
+        connection.execute(_EVENTS.insert().values(**values, previous_hash=head.hash, hash=digest))
+        connection.execute(_HEAD.update().values(seq=content[0], hash=digest))
+
+    def _transaction(self) -> AbstractContextManager[sa.Connection]:
+        try:
+            return self._engine.begin()
+        except DBAPIError as error:
+            raise LedgerUnavailable(f"the ledger's database does not answer ({type(error).__name__})") from None
+
+    def _read(self, query: sa.Select[Any]) -> Sequence[dict[str, Any]]:
+        with self._transaction() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _hash(previous: str, content: Sequence[object]) -> str:
+    return hashlib.sha256((previous + json.dumps(list(content))).encode("utf-8")).hexdigest()
+
+
+def _serialise_sqlite(engine: sa.Engine) -> None:
+    """Take the write lock at BEGIN and wait for it, so that two processes never act on the same old state."""
+
+    @event.listens_for(engine, "connect")
+    def _(connection: Any, _record: object) -> None:
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=60000"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def states_diagram() -> str:
+    """The life cycle as a Mermaid state diagram and a table, in Markdown."""
+    steps = [(a, b, why) for a, onward in STEPS.items() for b, why in onward.items()]
+    arrows = [f"    {a} --> {b}" for a, b, _ in steps]
+    rows = [f"| {a} | {b} | {why} |" for a, b, why in steps]
+    return "\n".join(
+        [
+            "# The life of a batch",
+            "",
+            "Generated from `STEPS` in `include/clip_courier/ledger.py`; a test keeps it fresh.",
+            "",
+            "```mermaid",
+            "stateDiagram-v2",
+            f"    [*] --> {MANIFESTED}",
+            *arrows,
+            "```",
+            "",
+            "| from | to | when |",
+            "|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def parse_stamp(text: str) -> datetime:
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)

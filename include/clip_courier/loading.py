@@ -1,0 +1,290 @@
+"""Stage 6, `load`: everything that is known of every night, scored and published as the warehouse.
+
+Errors are counted on what was really said and recognised; what analysts see of it is masked like a hypothesis.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clip_courier import scoring, warehouse
+from clip_courier.ledger import LOADED, REFUSED, RETURNED, Batch, Ledger, parse_stamp
+from clip_courier.model import CLIPS, NightFolder, Outcome, Root, write_text
+from clip_courier.pseudonyms import OURSELVES, Pseudonyms
+from clip_courier.redaction import Redactor
+from clip_courier.returned_files import RETURNED as RETURNED_ROW
+from clip_courier.tables import Tables
+
+_AT: Final = pa.timestamp("us", tz="UTC")
+_CROSSWALK: Final = pa.schema(
+    [
+        ("clip_ref", pa.string()),
+        ("clip_key", pa.string()),
+        ("batch_id", pa.string()),
+        ("stratum", pa.string()),
+        ("product", pa.string()),
+        ("locale", pa.string()),
+        ("recorded_at", _AT),
+        ("duration_ms", pa.int32()),
+        ("inclusion_probability", pa.float64()),
+        ("speaker_key", pa.string()),
+        ("hypotheses", CLIPS.field("hypotheses").type),
+    ]
+)
+_RETURNED: Final = pa.schema(
+    [*(f for f in RETURNED_ROW if f.name != "problem"), pa.field("batch_id", pa.string()), pa.field("n", pa.int64())]
+)
+_LEDGER_BATCHES: Final = pa.schema(
+    [
+        ("batch_id", pa.string()),
+        ("vendor", pa.string()),
+        ("night", pa.date32()),
+        ("state", pa.string()),
+        ("clip_count", pa.int32()),
+        ("audio_ms", pa.int64()),
+        ("size_bytes", pa.int64()),
+        ("manifested_at", _AT),
+        ("delivered_at", _AT),
+        ("due_at", _AT),
+    ]
+)
+_LEDGER_RECALLS: Final = pa.schema(
+    [
+        ("batch_id", pa.string()),
+        ("n", pa.int32()),
+        ("vendor", pa.string()),
+        ("clip_count", pa.int32()),
+        ("state", pa.string()),
+        ("created_at", _AT),
+        ("noticed_at", _AT),
+        ("receipted_at", _AT),
+    ]
+)
+_LEDGER_RETURNS: Final = pa.schema([("vendor", pa.string()), ("state", pa.string()), ("rejected_rows", pa.int64())])
+_MASKED: Final = pa.schema(
+    [
+        ("clip_key", pa.string()),
+        ("batch_id", pa.string()),
+        ("vendor", pa.string()),
+        ("status", pa.string()),
+        ("text", pa.string()),
+        ("chosen_rank", pa.int64()),
+        ("annotator_key", pa.string()),
+        ("submitted_at", _AT),
+        ("revision", pa.int64()),
+        ("note", pa.string()),
+    ]
+)
+_COUNTS: Final = ("substitutions", "deletions", "insertions", "hits")
+_SCORED: Final = pa.schema(
+    [
+        ("clip_key", pa.string()),
+        ("batch_id", pa.string()),
+        ("vendor", pa.string()),
+        ("rules", pa.string()),
+        *((name, pa.int32()) for name in ("words", *_COUNTS)),
+        *((name, pa.int32()) for name in ("characters", *(f"character_{name}" for name in _COUNTS))),
+    ]
+)
+_REFUSED: Final = pa.schema(
+    [
+        ("night", pa.date32()),
+        ("stage", pa.string()),
+        ("vendor", pa.string()),
+        ("batch_id", pa.string()),
+        ("clip_key", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+_FUNNEL: Final = pa.schema(
+    [("night", pa.date32()), ("step", pa.string()), ("reason", pa.string()), ("clips", pa.int64())]
+)
+# Rows that a transcriber found too hard to read on: nobody reads them a second time.
+_NOT_SHOWN: Final = frozenset({"sensitive", "distress"})
+
+
+@dataclass(frozen=True)
+class Loading:
+    """What `load` needs: what may be shown on a night, and the keys of its epoch."""
+
+    root: Root
+    ledger: Ledger
+    vocabulary: Callable[[NightFolder], Mapping[str, frozenset[str]]]
+    pseudonyms: Callable[[date], Pseudonyms]
+
+
+def load(now: datetime, given: Loading) -> Outcome:
+    """Publish the warehouse when anything that it is built from has changed, and move RETURNED batches to LOADED."""
+    batches = given.ledger.batches()
+    inputs = _digest_of_inputs(given, batches)
+    root = given.root
+    if root.warehouse.exists() and root.warehouse_inputs.exists():
+        built = json.loads(root.warehouse_inputs.read_text(encoding="utf-8"))
+        if built["inputs"] == inputs:
+            _mark_loaded(given.ledger, now)
+            return Outcome(
+                "load", built["tables"], ["load: the warehouse holds everything that is known"], is_new=False
+            )
+    tables = warehouse.publish(root.warehouse, _relations(given, batches), now)
+    write_text(json.dumps({"inputs": inputs, "tables": tables}) + "\n", root.warehouse_inputs)
+    _mark_loaded(given.ledger, now)
+    told = ", ".join(f"{name} {rows}" for name, rows in tables.items())
+    return Outcome("load", dict(tables), [f"load: the warehouse was published: {told}"])
+
+
+def _mark_loaded(ledger: Ledger, now: datetime) -> None:
+    for batch in ledger.batches(states=[RETURNED]):
+        ledger.move(batch.batch_id, RETURNED, LOADED, now)
+
+
+def _digest_of_inputs(given: Loading, batches: list[Batch]) -> str:
+    """Of the files by name, size and time of writing, and of the ledger's rows; LOADED says nothing new."""
+    digest = hashlib.sha256()
+    for path in _input_files(given.root):
+        state = path.stat()
+        digest.update(f"{path.relative_to(given.root.path)} {state.st_size} {state.st_mtime_ns}\n".encode())
+    ours = [{**b.__dict__, "state": RETURNED if b.state == LOADED else b.state} for b in batches]
+    for row in (*ours, *given.ledger.returns(), *given.ledger.recalls()):
+        digest.update(repr(row).encode())
+    return digest.hexdigest()
+
+
+def _input_files(root: Root) -> list[Path]:
+    folders = (root.crosswalk, root.path / "nights", root.path / "returns")
+    return sorted(p for folder in folders for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+
+
+def _relations(given: Loading, batches: list[Batch]) -> dict[str, pa.Table]:
+    """Everything that sql/load_*.sql read, by name."""
+    ledger_batches = pa.Table.from_pylist([_dated(b.__dict__) for b in batches], _LEDGER_BATCHES)
+    crosswalks = [given.root.night(b.night_date).crosswalk(b.batch_id) for b in batches]
+    with Tables() as tables:
+        tables.register("ledger_batches", ledger_batches)
+        _view_or_empty(tables, "crosswalk", [p for p in crosswalks if p.exists()], _CROSSWALK)
+        _view_or_empty(tables, "returned", sorted(given.root.returns.glob("*.parquet")), _RETURNED)
+        clips = tables.run("delivered_clips")
+        current = tables.run("current_transcripts").to_pylist()
+    recalls = [_dated(r.__dict__) for r in given.ledger.recalls()]
+    returns = [r.__dict__ for r in given.ledger.returns()]
+    return {
+        "ledger_batches": ledger_batches,
+        "ledger_recalls": pa.Table.from_pylist(recalls, _LEDGER_RECALLS),
+        "ledger_returns": pa.Table.from_pylist(returns, _LEDGER_RETURNS),
+        "delivered_clips": clips,
+        "masked_transcripts": pa.Table.from_pylist(_masked(current, given), _MASKED),
+        "scored": pa.Table.from_pylist(_scored(current), _SCORED),
+        "refused": pa.Table.from_pylist(list(_refused(given, batches)), _REFUSED),
+        "funnel": pa.Table.from_pylist(list(_funnel(given.root)), _FUNNEL),
+    }
+
+
+def _view_or_empty(tables: Tables, name: str, files: list[Path], schema: pa.Schema) -> None:
+    if files:
+        tables.view(name, files)
+    else:
+        tables.register(name, schema.empty_table())
+
+
+def _dated(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A ledger row with its texts of times as times."""
+    dated = dict(row)
+    for name, value in row.items():
+        if name.endswith("_at") and isinstance(value, str):
+            dated[name] = parse_stamp(value)
+        elif name == "night":
+            dated[name] = date.fromisoformat(value)
+    return dated
+
+
+def _masked(current: list[dict[str, Any]], given: Loading) -> list[dict[str, Any]]:
+    """What analysts may see of each transcript."""
+    redactors: dict[date, Redactor] = {}
+    masked = []
+    for row in current:
+        night = row["night"]
+        if night not in redactors:
+            redactors[night] = Redactor(given.vocabulary(given.root.night(night)))
+        shown = None if row["status"] in _NOT_SHOWN else row["text"]
+        annotator = f"{row['vendor']}:{row['annotator_ref']}"
+        masked.append(
+            {
+                **{name: row.get(name) for name in _MASKED.names},
+                "text": redactors[night].redact(shown, row["locale"]) if shown is not None else None,
+                "note": redactors[night].redact(row["note"], "en") if row["note"] is not None else None,
+                "annotator_key": given.pseudonyms(night).refs(OURSELVES, "annotator", [annotator])[0],
+            }
+        )
+    return masked
+
+
+def _scored(current: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Errors of hypothesis 1 for every transcribed clip that has one."""
+    scored = []
+    for row in current:
+        if row["status"] != "transcribed" or row["hypothesis"] is None:
+            continue
+        words = scoring.word_errors(row["text"], row["hypothesis"])
+        characters = scoring.character_errors(row["text"], row["hypothesis"])
+        scored.append(
+            {
+                **{name: row[name] for name in ("clip_key", "batch_id", "vendor")},
+                "rules": scoring.RULES,
+                "words": words.length,
+                "characters": characters.length,
+                **{name: getattr(words, name) for name in _COUNTS},
+                **{f"character_{name}": getattr(characters, name) for name in _COUNTS},
+            }
+        )
+    return scored
+
+
+def _refused(given: Loading, batches: list[Batch]) -> Iterable[dict[str, Any]]:
+    """Everything that a gate refused after sampling."""
+    for folder in given.root.nights():
+        night = {"night": folder.night}
+        for row in _rows(folder.rejected):
+            yield from (
+                {**night, "stage": "validate", "clip_key": row["clip_key"], "reason": r} for r in row["reasons"]
+            )
+        for path in sorted((folder.public / "left_out").glob("*.parquet")):
+            yield from ({**night, "stage": "manifest", **row} for row in _rows(path))
+    of = {
+        batch.batch_id: {"night": batch.night_date, "vendor": batch.vendor, "batch_id": batch.batch_id}
+        for batch in batches
+    }
+    for batch in batches:
+        withheld = given.root.night(batch.night_date).withheld(batch.batch_id)
+        yield from ({**of[batch.batch_id], "stage": "deliver", **row} for row in _rows(withheld))
+    for returned in given.ledger.returns():
+        # A file that named a batch of nobody's has only its vendor.
+        about = {**of.get(returned.batch_id, {"batch_id": None}), "vendor": returned.vendor, "stage": "collect"}
+        if returned.state == REFUSED:
+            yield {**about, "reason": returned.reason}
+        for row in _rows(given.root.returned_rejections(returned.batch_id, returned.n)):
+            yield {**about, "clip_key": row["clip_key"], "reason": row["code"]}
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return list(pq.read_table(path).to_pylist()) if path.exists() else []
+
+
+def _funnel(root: Root) -> Iterable[dict[str, Any]]:
+    for folder in root.nights():
+        if folder.funnel.exists():
+            counts = json.loads(folder.funnel.read_text(encoding="utf-8"))
+            for reason, clips in counts["refused"].items():
+                yield {"night": folder.night, "step": "refused", "reason": reason, "clips": clips}
+            for step in ("clips", "eligible", "selected"):
+                yield {"night": folder.night, "step": step, "clips": counts[step]}
+        if folder.quality.exists():
+            counts = json.loads(folder.quality.read_text(encoding="utf-8"))
+            for reason, clips in counts["reasons"].items():
+                yield {"night": folder.night, "step": "rejected", "reason": reason, "clips": clips}
+            yield {"night": folder.night, "step": "validated", "clips": counts["validated"]}

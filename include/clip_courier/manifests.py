@@ -1,0 +1,239 @@
+"""Stage 3, `manifest`: raw columns end here.
+
+Each clip goes to one vendor that may lawfully have it, under refs that only this vendor sees, with its hypotheses
+redacted. A batch is cut by size. What joins it to persons stays in its crosswalk.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from clip_courier import audio
+from clip_courier.errors import AudioUnusable, GateClosed
+from clip_courier.landing import Landing
+from clip_courier.ledger import MANIFESTED, Batch, Ledger
+from clip_courier.model import (
+    MANIFEST,
+    Manifest,
+    NightFolder,
+    Outcome,
+    Progress,
+    batch_id_of,
+    write_parquet,
+    write_text,
+)
+from clip_courier.pseudonyms import OURSELVES, Pseudonyms
+from clip_courier.redaction import Redactor
+from clip_courier.settings import Vendor
+from clip_courier.tables import Tables
+
+LEFT_OUT = pa.schema([("clip_key", pa.string()), ("vendor", pa.string()), ("reason", pa.string())])
+# Room in a sealed batch for what is not audio: headers of the tar and of OpenPGP, header and README, Parquet's footer.
+_OVERHEAD_BYTES = 24 * 1024
+# A tar member's header and padding, and what its row adds to the manifest.
+_OVERHEAD_PER_CLIP_BYTES = 1024 + 512
+_HYPOTHESES = MANIFEST.field("hypotheses").type
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """What `manifest` needs beside the night. `vocabulary` is asked once, when there is a clip to send."""
+
+    landing: Landing
+    ledger: Ledger
+    pseudonyms: Pseudonyms
+    vocabulary: Callable[[], Mapping[str, frozenset[str]]]
+    taken: Callable[[], pa.Table]
+    progress: Progress
+
+
+def manifest(
+    folder: NightFolder, vendors: Sequence[Vendor], now: datetime, given: Cutting, only: str | None
+) -> Outcome:
+    """Assign the validated clips and cut each vendor's batches; what is cut already stays as it is.
+
+    Raises:
+        StageMissing: the night was not validated.
+        GateClosed: `only` names a vendor whose agreements do not hold on the night.
+    """
+    outcome = Outcome("manifest", {"night": folder.night.isoformat()}, is_new=False)
+    assigned = _assignment(folder, vendors, given, outcome)
+    made: dict[str, object] = {}
+    for vendor in vendors:
+        if only not in (None, vendor.name):
+            continue
+        lapsed = vendor.lapsed_on(folder.night)
+        if lapsed:
+            line = f"vendor {vendor.name}: {', '.join(lapsed)} not valid on {folder.night}"
+            if only:
+                raise GateClosed(line)
+            outcome.say(f"manifest: gate closed for {line}")
+            made[vendor.name] = {"gate": "closed", "lapsed": lapsed}
+            continue
+        made[vendor.name] = _cut_for(
+            vendor, assigned.filter(pc.equal(assigned["vendor"], vendor.name)), folder, now, given, outcome
+        )
+    outcome.counts["vendors"] = made
+    return outcome
+
+
+def _assignment(folder: NightFolder, vendors: Sequence[Vendor], given: Cutting, outcome: Outcome) -> pa.Table:
+    """Who gets what, decided once a night: a vendor that is added later takes nothing that another one has."""
+    if not folder.assigned.exists():
+        validated = pq.read_table(folder.require(folder.validated, "validate"))
+        with Tables() as tables:
+            tables.register("validated", validated)
+            tables.register("taken", given.taken())
+            tables.register("lawful", _lawful(validated, vendors, folder))
+            capacity = {v.name: round(v.hours_per_night * 3_600_000) for v in vendors}
+            tables.register(
+                "capacity",
+                pa.table(
+                    {
+                        "vendor": pa.array(list(capacity), pa.string()),
+                        "capacity_ms": pa.array(list(capacity.values()), pa.int64()),
+                    }
+                ),
+            )
+            rows = tables.run("assigned")
+        refused = rows.filter(pc.is_valid(rows["reason"])).select(["clip_key", "vendor", "reason"]).cast(LEFT_OUT)
+        write_parquet(refused, folder.left_out("assignment"))
+        write_parquet(rows.filter(pc.is_valid(rows["vendor"])).drop_columns(["reason"]), folder.assigned)
+    left_out = pq.read_table(folder.left_out("assignment"))
+    reasons = _tally(left_out["reason"].to_pylist())
+    outcome.counts["left_out"] = reasons
+    if reasons:
+        outcome.say("manifest: left out: " + ", ".join(f"{reason} {clips}" for reason, clips in reasons.items()))
+    return pq.read_table(folder.assigned)
+
+
+def _lawful(validated: pa.Table, vendors: Sequence[Vendor], folder: NightFolder) -> pa.Table:
+    """Which vendor may have clips of which country and locale on this night."""
+    pairs = sorted({(row["country"], row["locale"]) for row in validated.select(["country", "locale"]).to_pylist()})
+    allowed = [
+        {"vendor": vendor.name, "country": country, "locale": locale}
+        for vendor in vendors
+        for country, locale in pairs
+        if vendor.may_receive(country, folder.night) and vendor.speaks(locale)
+    ]
+    schema = pa.schema([("vendor", pa.string()), ("country", pa.string()), ("locale", pa.string())])
+    return pa.Table.from_pylist(allowed, schema)
+
+
+def _cut_for(
+    vendor: Vendor, rows: pa.Table, folder: NightFolder, now: datetime, given: Cutting, outcome: Outcome
+) -> dict[str, object]:
+    marker = folder.manifested(vendor.name)
+    if marker.exists():
+        outcome.say(f"manifest: vendor {vendor.name}: batches were cut before")
+        return dict(json.loads(marker.read_text(encoding="utf-8")))
+    known, refused = _encoded(rows, vendor, given)
+    private = _with_refs(known, vendor, given) if known.num_rows else known
+    counts: dict[str, object] = {"batches": 0, "clips": 0}
+    for sequence, part in enumerate(_by_size(private, vendor.batch_max_bytes), start=1):
+        batch_id = batch_id_of(vendor.name, folder.night, sequence)
+        part = part.append_column("batch_id", pa.array([batch_id] * part.num_rows, pa.string()))
+        write_parquet(part, folder.crosswalk(batch_id))
+        write_parquet(manifest_of(batch_id, vendor.name, folder, part).rows, folder.manifest(batch_id))
+        audio_ms = sum(part["duration_ms"].to_pylist())
+        batch = Batch(batch_id, vendor.name, folder.night.isoformat(), MANIFESTED, part.num_rows, audio_ms)
+        given.ledger.add_batch(batch, now)
+        counts = {"batches": sequence, "clips": int(str(counts["clips"])) + part.num_rows}
+    write_parquet(pa.Table.from_pylist(refused, LEFT_OUT), folder.left_out(vendor.name))
+    counts["left_out"] = _tally(r["reason"] for r in refused)
+    write_text(json.dumps(counts) + "\n", marker)
+    outcome.is_new = True
+    outcome.say(f"manifest: vendor {vendor.name}: {counts['clips']} clips in {counts['batches']} batches")
+    return counts
+
+
+def _encoded(rows: pa.Table, vendor: Vendor, given: Cutting) -> tuple[pa.Table, list[dict[str, str]]]:
+    """Encode every recording once, to know its size and hash; the bytes themselves are made again when they are sealed."""
+    asked = rows.select(["clip_key", "audio_uri", "audio_sha256"]).to_pylist()
+    largest = vendor.batch_max_bytes - _OVERHEAD_BYTES - _OVERHEAD_PER_CLIP_BYTES
+
+    def encode(row: dict[str, Any]) -> tuple[str | None, int, str | None]:
+        try:
+            flac = flac_of(given.landing, row["audio_uri"], row["audio_sha256"])
+        except AudioUnusable as unusable:
+            return None, 0, unusable.reason
+        if len(flac) > largest:
+            return None, len(flac), "larger_than_a_batch"
+        return sha256(flac).hexdigest(), len(flac), None
+
+    found = []
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        for done, one in enumerate(pool.map(encode, asked), start=1):
+            found.append(one)
+            given.progress(f"encoding for {vendor.name}", done, len(asked))
+    refused = [
+        {"clip_key": row["clip_key"], "vendor": vendor.name, "reason": reason}
+        for row, (_, _, reason) in zip(asked, found, strict=True)
+        if reason
+    ]
+    known = rows.append_column("flac_sha256", pa.array([digest for digest, _, _ in found], pa.string()))
+    known = known.append_column("flac_bytes", pa.array([size for _, size, _ in found], pa.int64()))
+    return known.filter(pc.is_valid(known["flac_sha256"])), refused
+
+
+def flac_of(landing: Landing, audio_uri: str, audio_sha256: str | None) -> bytes:
+    """A recording as it leaves: only its samples, encoded anew."""
+    return audio.to_flac(audio.decode(landing.audio(audio_uri), audio_sha256))
+
+
+def _with_refs(rows: pa.Table, vendor: Vendor, given: Cutting) -> pa.Table:
+    """The crosswalk's rows: raw ones with this vendor's refs, the warehouse's keys, and the hypotheses that are shown."""
+    people = sorted({person for persons in rows["person_ids"].to_pylist() for person in persons})
+    ref_of = dict(zip(people, given.pseudonyms.refs(vendor.name, "person", people), strict=True))
+    key_of = dict(zip(people, given.pseudonyms.refs(OURSELVES, "person", people), strict=True))
+    persons = rows["person_ids"].to_pylist()
+    redactor = Redactor(given.vocabulary())
+    shown = [
+        None if said is None else [{"rank": h["rank"], "text": redactor.redact(h["text"], locale)} for h in said]
+        for said, locale in zip(rows["hypotheses"].to_pylist(), rows["locale"].to_pylist(), strict=True)
+    ]
+    added: dict[str, pa.Array] = {
+        "clip_ref": pa.array(given.pseudonyms.refs(vendor.name, "clip", rows["clip_id"].to_pylist()), pa.string()),
+        "speaker_refs": pa.array([sorted(ref_of[p] for p in ids) for ids in persons], pa.list_(pa.string())),
+        "speaker_key": pa.array([min(key_of[p] for p in ids) for ids in persons], pa.string()),
+        "shown_hypotheses": pa.array(shown, _HYPOTHESES),
+    }
+    for name, column in added.items():
+        rows = rows.append_column(name, column)
+    return rows.sort_by("clip_ref")
+
+
+def _by_size(rows: pa.Table, batch_max_bytes: int) -> Iterator[pa.Table]:
+    """Whole clips in the order of their refs, as many as fit."""
+    start, used = 0, _OVERHEAD_BYTES
+    for place, flac_bytes in enumerate(rows["flac_bytes"].to_pylist() if rows.num_rows else []):
+        size = flac_bytes + _OVERHEAD_PER_CLIP_BYTES
+        if used + size > batch_max_bytes:
+            yield rows.slice(start, place - start)
+            start, used = place, _OVERHEAD_BYTES
+        used += size
+    if rows.num_rows > start:
+        yield rows.slice(start)
+
+
+def manifest_of(batch_id: str, vendor: str, folder: NightFolder, private: pa.Table) -> Manifest:
+    """The manifest of the crosswalk's rows of one batch: nothing passes but what the contract names."""
+    with Tables() as tables:
+        tables.register("batch", private)
+        rows = tables.run("manifest").cast(MANIFEST)
+    return Manifest(batch_id, vendor, folder.night, rows.replace_schema_metadata(None))
+
+
+def _tally(reasons: Any) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for reason in reasons:
+        counts[reason] = counts.get(reason, 0) + 1
+    return dict(sorted(counts.items()))

@@ -1,0 +1,72 @@
+"""Keyed pseudonyms: the same id becomes another ref for every vendor, key epoch and kind of thing.
+
+HMAC-SHA-256 (RFC 2104, FIPS 198-1) over the length-prefixed parts (vendor, epoch, kind, id), cut to 160 bits and written
+in base32, 32 characters. Without the key no ref can be computed or reversed; two vendors' refs cannot be joined.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import date
+
+from clip_courier.errors import ConnectionInvalid
+from clip_courier.model import Connection
+
+# The "vendor" of refs that never leave: row keys in results, and the warehouse.
+OURSELVES = ""
+
+
+@dataclass(frozen=True)
+class Pseudonyms:
+    """The key of one epoch."""
+
+    epoch: str
+    key: bytes = field(repr=False)
+
+    def refs(self, vendor: str, kind: str, ids: Iterable[str]) -> list[str]:
+        """Refs of `ids`, in their order; `kind` is `clip` or `person`."""
+        prefix = hmac.new(self.key, digestmod=hashlib.sha256)
+        for part in (vendor, self.epoch, kind):
+            prefix.update(_framed(part))
+        refs = []
+        for value in ids:
+            mac = prefix.copy()
+            mac.update(_framed(value))
+            refs.append(base64.b32encode(mac.digest()[:20]).decode("ascii").lower())
+        return refs
+
+
+def _framed(part: str) -> bytes:
+    """Length first, so that no two lists of parts give the same bytes."""
+    encoded = part.encode("utf-8")
+    return len(encoded).to_bytes(4, "big") + encoded
+
+
+def pseudonyms_for(connection: Connection, night: date) -> Pseudonyms:
+    """The epoch in force on the night: the latest one whose `from` is not after it.
+
+    Raises:
+        ConnectionInvalid: an epoch lacks its 32-byte key or its date, or none has begun.
+    """
+    epochs = connection.extra.get("epochs")
+    if not isinstance(epochs, dict) or not epochs:
+        raise ConnectionInvalid(f"connection {connection.conn_id}: extra.epochs names no epoch")
+    begun: list[tuple[date, str, bytes]] = []
+    for name, epoch in epochs.items():
+        try:
+            key, begins = base64.b64decode(epoch["key"], validate=True), date.fromisoformat(epoch["from"])
+        except (KeyError, TypeError, ValueError, binascii.Error):
+            raise ConnectionInvalid(
+                f"connection {connection.conn_id}: epoch {name} needs `key` (base64) and `from`"
+            ) from None
+        if len(key) != 32:
+            raise ConnectionInvalid(f"connection {connection.conn_id}: the key of epoch {name} must be 32 bytes")
+        if begins <= night:
+            begun.append((begins, str(name), key))
+    if not begun:
+        raise ConnectionInvalid(f"connection {connection.conn_id}: no epoch has begun by {night}")
+    _, name, key = max(begun)
+    return Pseudonyms(name, key)

@@ -1,0 +1,306 @@
+"""Configuration, contracts §7: the environment, the vendors' files and the policies, each checked before any work.
+
+A file is YAML whose scalars are read as text, so that `no` is a country and `1.0` a version; pydantic gives them their
+types. Unknown keys are errors. Secrets never stand in a file: files name connections.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from clip_courier.errors import ConnectionInvalid, ConnectionMissing, SettingsInvalid, VendorUnknown
+from clip_courier.model import Connection, Root
+
+M = TypeVar("M", bound=BaseModel)
+
+INCLUDE = Path(__file__).resolve().parents[1]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _utc_start(value: object) -> object:
+    """A plain date means its first instant in UTC; a time without a zone is UTC."""
+    if isinstance(value, str) and len(value) == 10:
+        value += "T00:00:00"
+    moment = datetime.fromisoformat(value.replace("Z", "+00:00")) if isinstance(value, str) else value
+    return moment.replace(tzinfo=UTC) if isinstance(moment, datetime) and moment.tzinfo is None else moment
+
+
+Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9A-F]{40}$", to_upper=True, strip_whitespace=True)]
+CountryCode = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
+LanguageRange = Annotated[str, StringConstraints(pattern=r"^(\*|[A-Za-z]{1,8})(-(\*|[A-Za-z0-9]{1,8}))*$")]
+StartOfDay = Annotated[datetime, BeforeValidator(_utc_start)]
+
+
+class Validity(_Strict):
+    """Both days included."""
+
+    from_: date = Field(alias="from")
+    until: date
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.until < self.from_:
+            raise ValueError("`until` lies before `from`")
+        return self
+
+    def holds_on(self, day: date) -> bool:
+        return self.from_ <= day <= self.until
+
+
+class Agreements(_Strict):
+    """What a vendor has signed: confidentiality, data processing (GDPR Art. 28), and the training of its staff."""
+
+    nda: Validity
+    dpa: Validity
+    staff_training: Validity
+
+
+class Vendor(_Strict):
+    """One transcription vendor: what the law and the contracts allow it, and the keys that are pinned for it."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+    country: CountryCode
+    transfer_mechanism: Literal["domestic", "adequacy", "scc"]
+    mechanism_valid: Validity | None = None
+    agreements: Agreements
+    clip_countries: Literal["any"] | list[CountryCode]
+    locales: Annotated[list[LanguageRange], Field(min_length=1)]
+    hours_per_night: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    batch_max_bytes: Annotated[int, Field(ge=65_536)]
+    due_days: Annotated[int, Field(ge=1)]
+    recipient_fingerprint: Fingerprint
+    signer_fingerprint: Fingerprint
+    public_key: str
+    signature: Literal["embedded", "detached"] = "embedded"
+    sftp_conn_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+$")]
+    remote_root: str = "."
+
+    @model_validator(mode="after")
+    def _check_mechanism(self) -> Self:
+        if self.mechanism_valid is None and self.transfer_mechanism != "domestic":
+            raise ValueError("`mechanism_valid` must say from when until when the transfer mechanism holds")
+        return self
+
+    def lapsed_on(self, day: date) -> list[str]:
+        """The names of what does not hold on that day; empty when the gate is open."""
+        dated = {
+            "nda": self.agreements.nda,
+            "dpa": self.agreements.dpa,
+            "staff_training": self.agreements.staff_training,
+            "transfer mechanism": self.mechanism_valid,
+        }
+        return [name for name, validity in dated.items() if validity and not validity.holds_on(day)]
+
+    def may_receive(self, country: str, day: date) -> bool:
+        """Whether the law of the clip's country lets a clip go to this vendor on that day; what is not allowed is denied."""
+        if self.lapsed_on(day):
+            return False
+        if self.transfer_mechanism == "domestic" and country != self.country:
+            return False
+        return self.clip_countries == "any" or country in self.clip_countries
+
+    def speaks(self, locale: str) -> bool:
+        return any(matches_range(locale, wanted) for wanted in self.locales)
+
+
+def matches_range(tag: str, language_range: str) -> bool:
+    """Extended filtering of a BCP 47 tag by a language range, RFC 4647 §3.3.2."""
+    subtags, wanted = tag.lower().split("-"), language_range.lower().split("-")
+    if wanted[0] not in ("*", subtags[0]):
+        return False
+    position = 1
+    for part in wanted[1:]:
+        if part == "*":
+            continue
+        while position < len(subtags) and subtags[position] != part:
+            if len(subtags[position]) == 1:
+                return False
+            position += 1
+        if position == len(subtags):
+            return False
+        position += 1
+    return True
+
+
+class Notice(_Strict):
+    """What a version of the notice told the person who saw it."""
+
+    discloses_human_review: bool
+    discloses_vendors: bool
+    effective_from: StartOfDay
+
+
+class Sampling(_Strict):
+    """What may be sampled, and how much of it. Times are of audio."""
+
+    seconds_per_stratum: Annotated[int, Field(gt=0)] = 1800
+    clips_per_person: Annotated[int, Field(gt=0)] = 3
+    min_duration_ms: Annotated[int, Field(gt=0)] = 500
+    max_duration_ms: Annotated[int, Field(gt=0)] = 30_000
+    retention_days: Annotated[int, Field(gt=0)] = 90
+    birth_year_required: bool = True
+
+
+class Disclosure(_Strict):
+    """How many distinct persons must have said a word in the landing window before it may leave in a hypothesis."""
+
+    vocabulary_k: Annotated[int, Field(ge=2)] = 5
+
+
+class Quality(_Strict):
+    """The share of a night's sample that may be rejected before the night is stopped as a broken contract."""
+
+    max_rejected_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+
+@dataclass(frozen=True)
+class Policy:
+    notices: Mapping[str, Notice]
+    sampling: Sampling
+    disclosure: Disclosure
+    quality: Quality
+
+
+@dataclass(frozen=True)
+class Settings:
+    root: Root
+    vendors_folder: Path
+    policy_folder: Path
+    ledger_url: str
+
+    def policy(self) -> Policy:
+        """The policies; notices must be there, the others fall back to their documented defaults."""
+        notices = self.policy_folder / "notices.yaml"
+        if not notices.exists():
+            raise SettingsInvalid(f"{notices}: not found, and without notices nothing was disclosed to anyone")
+        return Policy(
+            notices={version: _parse(Notice, entry, notices, version) for version, entry in _mapping(notices).items()},
+            sampling=self._optional("sampling.yaml", Sampling),
+            disclosure=self._optional("disclosure.yaml", Disclosure),
+            quality=self._optional("quality.yaml", Quality),
+        )
+
+    def _optional(self, name: str, kind: type[M]) -> M:
+        path = self.policy_folder / name
+        return _parse(kind, _mapping(path), path) if path.exists() else kind()
+
+    def vendors(self) -> dict[str, Vendor]:
+        """Every vendor that has a file, by name."""
+        files = sorted(self.vendors_folder.glob("*.yaml"))
+        return {file.stem: self._vendor(file) for file in files}
+
+    def vendor(self, name: str) -> Vendor:
+        file = self.vendors_folder / f"{name}.yaml"
+        if file.parent != self.vendors_folder or not file.exists():
+            known = ", ".join(sorted(p.stem for p in self.vendors_folder.glob("*.yaml"))) or "none"
+            raise VendorUnknown(f"no vendor of that name; known: {known}")
+        return self._vendor(file)
+
+    def _vendor(self, file: Path) -> Vendor:
+        vendor = _parse(Vendor, _mapping(file), file)
+        if vendor.name != file.stem:
+            raise SettingsInvalid(f"{file.name}: name: must be the file's stem, {file.stem}")
+        return vendor
+
+    def public_key(self, vendor: Vendor) -> bytes:
+        """The vendor's public key file, which lies beside the vendor's own."""
+        path = (self.vendors_folder / vendor.public_key).resolve()
+        if path.parent != self.vendors_folder.resolve() or not path.is_file():
+            raise SettingsInvalid(f"{vendor.name}.yaml: public_key: no such file beside the vendor's file")
+        return path.read_bytes()
+
+
+def load_settings(environ: Mapping[str, str], root: Path | None = None) -> Settings:
+    """Settings from CLIP_COURIER_*; `root` (the command line's --root) wins over CLIP_COURIER_ROOT."""
+    path = (root or Path(environ.get("CLIP_COURIER_ROOT") or "var")).absolute()
+    landing = environ.get("CLIP_COURIER_LANDING") or str(path / "landing")
+    return Settings(
+        root=Root(path, landing),
+        vendors_folder=Path(environ.get("CLIP_COURIER_VENDORS") or INCLUDE / "vendors").absolute(),
+        policy_folder=Path(environ.get("CLIP_COURIER_POLICY") or INCLUDE / "policy").absolute(),
+        ledger_url=environ.get("CLIP_COURIER_LEDGER") or f"sqlite:///{path / 'ledger.sqlite'}",
+    )
+
+
+def credentials_from(environ: Mapping[str, str], conn_id: str) -> Connection:
+    """The connection as Airflow writes it into the environment: AIRFLOW_CONN_<ID>, JSON."""
+    text = environ.get(f"AIRFLOW_CONN_{conn_id.upper()}")
+    if text is None:
+        raise ConnectionMissing(f"connection {conn_id} is not defined")
+    try:
+        fields = json.loads(text)
+        extra = fields.get("extra") or {}
+        extra = json.loads(extra) if isinstance(extra, str) else extra
+        port = fields.get("port")
+        return Connection(
+            conn_id=conn_id,
+            host=fields.get("host"),
+            port=int(port) if port is not None else None,
+            login=fields.get("login"),
+            password=fields.get("password"),
+            extra=dict(extra),
+        )
+    except (ValueError, TypeError, AttributeError):
+        # The cause holds the text, and the text holds secrets.
+        raise ConnectionInvalid(f"connection {conn_id} is not the JSON of a connection") from None
+
+
+class _TextLoader(yaml.BaseLoader):
+    """Scalars stay text, and a key that stands twice is an error instead of the last one winning."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = sorted({str(key) for key in keys if keys.count(key) > 1})
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"{', '.join(twice)} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _mapping(path: Path) -> dict[str, object]:
+    try:
+        # BaseLoader builds nothing but text, lists and mappings.
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_TextLoader)  # noqa: S506
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as broken:
+        raise SettingsInvalid(f"{path.name}: cannot be read as YAML: {broken}") from broken
+    if content in (None, ""):
+        return {}
+    if not isinstance(content, dict):
+        raise SettingsInvalid(f"{path.name}: must be a mapping of keys to values")
+    return content
+
+
+def _parse(kind: type[M], content: object, path: Path, under: str = "") -> M:
+    try:
+        return kind.model_validate(content)
+    except ValidationError as invalid:
+        first = invalid.errors()[0]
+        where = ".".join(str(part) for part in ((under,) if under else ()) + first["loc"])
+        hint = _did_you_mean(kind, str(first["loc"][-1])) if first["type"] == "extra_forbidden" and first["loc"] else ""
+        more = f" (and {invalid.error_count() - 1} more)" if invalid.error_count() > 1 else ""
+        raise SettingsInvalid(f"{path.name}: {where}: {first['msg']}{hint}{more}") from invalid
+
+
+def _did_you_mean(kind: type[BaseModel], key: str) -> str:
+    close = get_close_matches(key, [f.alias or name for name, f in kind.model_fields.items()], n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def json_schemas() -> dict[str, str]:
+    """File name → JSON Schema text, for editors; the files under include/schema are written from this."""
+    kinds: dict[str, type[BaseModel]] = {
+        "vendor": Vendor,
+        "sampling": Sampling,
+        "disclosure": Disclosure,
+        "quality": Quality,
+    }
+    return {f"{name}.json": json.dumps(kind.model_json_schema(), indent=2) + "\n" for name, kind in kinds.items()}

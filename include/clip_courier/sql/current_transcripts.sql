@@ -1,0 +1,23 @@
+-- The current revision of every returned clip that was delivered, with what scoring needs. 
+-- Reads: returned, crosswalk, ledger_batches.
+SELECT
+    c.clip_key,
+    c.batch_id,
+    b.night,
+    b.vendor,
+    c.locale,
+    r.status,
+    r.text,
+    r.chosen_rank,
+    r.annotator_ref,
+    r.submitted_at,
+    r.revision,
+    r.note,
+    list_filter(c.hypotheses, lambda h: h.rank = 1)[1].text AS hypothesis
+FROM returned r
+JOIN crosswalk c ON c.batch_id = r.batch_id AND c.clip_ref = r.clip_ref
+JOIN ledger_batches b ON b.batch_id = c.batch_id
+QUALIFY row_number() OVER (
+    PARTITION BY c.batch_id, c.clip_ref ORDER BY r.revision DESC, r.n DESC, r.row_number DESC
+) = 1
+ORDER BY c.clip_key, c.batch_id

@@ -1,0 +1,1 @@
+INSERT INTO rejections BY NAME SELECT * FROM refused ORDER BY night, stage, reason, clip_key

@@ -1,0 +1,198 @@
+-- The warehouse, contracts §5: every table and column says what it is. No raw identifier is in it.
+CREATE TABLE deliveries (
+    batch_id VARCHAR PRIMARY KEY,
+    vendor VARCHAR,
+    night DATE,
+    state VARCHAR,
+    clip_count INTEGER,
+    audio_ms BIGINT,
+    size_bytes BIGINT,
+    manifested_at TIMESTAMPTZ,
+    delivered_at TIMESTAMPTZ,
+    due_at TIMESTAMPTZ
+);
+COMMENT ON TABLE deliveries IS 'One row a batch: the unit of delivery to one vendor';
+COMMENT ON COLUMN deliveries.batch_id IS 'Name of the batch: vendor, night and sequence';
+COMMENT ON COLUMN deliveries.vendor IS 'Vendor that the batch is sealed for';
+COMMENT ON COLUMN deliveries.night IS 'UTC date of the run that made the batch';
+COMMENT ON COLUMN deliveries.state IS 'Where the batch is in its life: docs/states.md';
+COMMENT ON COLUMN deliveries.clip_count IS 'Clips in the batch';
+COMMENT ON COLUMN deliveries.audio_ms IS 'Length of all its clips, in milliseconds';
+COMMENT ON COLUMN deliveries.size_bytes IS 'Size of the sealed batch, in bytes; null before it is sealed';
+COMMENT ON COLUMN deliveries.manifested_at IS 'When the batch was cut';
+COMMENT ON COLUMN deliveries.delivered_at IS 'When its ready file lay on the vendor''s server; null before';
+COMMENT ON COLUMN deliveries.due_at IS 'When the vendor owes the transcripts; null before it is sealed';
+
+CREATE TABLE clips (
+    clip_key VARCHAR,
+    batch_id VARCHAR,
+    night DATE,
+    vendor VARCHAR,
+    stratum VARCHAR,
+    product VARCHAR,
+    locale VARCHAR,
+    recorded_week VARCHAR,
+    duration_ms INTEGER,
+    inclusion_probability DOUBLE,
+    is_overlap BOOLEAN,
+    speaker_key VARCHAR,
+    PRIMARY KEY (clip_key, batch_id)
+);
+COMMENT ON TABLE clips IS 'One row a delivered clip and batch';
+COMMENT ON COLUMN clips.clip_key IS 'Pseudonym of the clip inside the warehouse; not the ref that a vendor sees';
+COMMENT ON COLUMN clips.batch_id IS 'Batch in which it was delivered';
+COMMENT ON COLUMN clips.night IS 'UTC date of the run that chose it';
+COMMENT ON COLUMN clips.vendor IS 'Vendor that heard it';
+COMMENT ON COLUMN clips.stratum IS 'Cell of the sampling plan: product × locale';
+COMMENT ON COLUMN clips.product IS 'Product that recorded it';
+COMMENT ON COLUMN clips.locale IS 'BCP 47 tag of the speech';
+COMMENT ON COLUMN clips.recorded_week IS 'ISO 8601 week of the recording';
+COMMENT ON COLUMN clips.duration_ms IS 'Length in milliseconds';
+COMMENT ON COLUMN clips.inclusion_probability IS 'Chance that the clip had of being chosen that night; its inverse is its weight';
+COMMENT ON COLUMN clips.is_overlap IS 'Whether another vendor has the same clip of the same night';
+COMMENT ON COLUMN clips.speaker_key IS 'Pseudonym of the person (of a conversation: of one of them); clips of one person go together';
+
+CREATE TABLE transcripts (
+    clip_key VARCHAR,
+    batch_id VARCHAR,
+    vendor VARCHAR,
+    status VARCHAR,
+    text VARCHAR,
+    chosen_rank INTEGER,
+    annotator_key VARCHAR,
+    submitted_at TIMESTAMPTZ,
+    revision INTEGER,
+    note VARCHAR,
+    PRIMARY KEY (clip_key, batch_id)
+);
+COMMENT ON TABLE transcripts IS 'The current revision of what a vendor returned for a clip';
+COMMENT ON COLUMN transcripts.clip_key IS 'Pseudonym of the clip, as in clips';
+COMMENT ON COLUMN transcripts.batch_id IS 'Batch in which the clip was delivered';
+COMMENT ON COLUMN transcripts.vendor IS 'Vendor that transcribed it';
+COMMENT ON COLUMN transcripts.status IS 'transcribed, unintelligible, no_speech, wrong_language, sensitive or distress';
+COMMENT ON COLUMN transcripts.text IS 'What was said, with every word masked that is not known to be harmless; null for sensitive and distress';
+COMMENT ON COLUMN transcripts.chosen_rank IS 'Hypothesis that the transcriber started from; null when none';
+COMMENT ON COLUMN transcripts.annotator_key IS 'Pseudonym of the vendor''s pseudonym of the transcriber';
+COMMENT ON COLUMN transcripts.submitted_at IS 'When the transcriber submitted it';
+COMMENT ON COLUMN transcripts.revision IS 'Revision; higher replaced lower';
+COMMENT ON COLUMN transcripts.note IS 'The vendor''s note, masked like the text';
+
+CREATE TABLE scores (
+    clip_key VARCHAR,
+    batch_id VARCHAR,
+    vendor VARCHAR,
+    rules VARCHAR,
+    words INTEGER,
+    substitutions INTEGER,
+    deletions INTEGER,
+    insertions INTEGER,
+    hits INTEGER,
+    characters INTEGER,
+    character_substitutions INTEGER,
+    character_deletions INTEGER,
+    character_insertions INTEGER,
+    character_hits INTEGER,
+    PRIMARY KEY (clip_key, batch_id)
+);
+COMMENT ON TABLE scores IS 'Errors of the recogniser''s first hypothesis against a transcript, counted on the unmasked texts';
+COMMENT ON COLUMN scores.clip_key IS 'Pseudonym of the clip, as in clips';
+COMMENT ON COLUMN scores.batch_id IS 'Batch in which the clip was delivered';
+COMMENT ON COLUMN scores.vendor IS 'Vendor that transcribed it';
+COMMENT ON COLUMN scores.rules IS 'Version of the rules by which the texts were normalised';
+COMMENT ON COLUMN scores.words IS 'Words of the transcript';
+COMMENT ON COLUMN scores.substitutions IS 'Words that were recognised as another word';
+COMMENT ON COLUMN scores.deletions IS 'Words that were not recognised';
+COMMENT ON COLUMN scores.insertions IS 'Words that were recognised and not said';
+COMMENT ON COLUMN scores.hits IS 'Words that were recognised';
+COMMENT ON COLUMN scores.characters IS 'Characters of the transcript, without spaces';
+COMMENT ON COLUMN scores.character_substitutions IS 'Characters that were recognised as another';
+COMMENT ON COLUMN scores.character_deletions IS 'Characters that were not recognised';
+COMMENT ON COLUMN scores.character_insertions IS 'Characters that were recognised and not said';
+COMMENT ON COLUMN scores.character_hits IS 'Characters that were recognised';
+
+CREATE TABLE wer_by_stratum (
+    stratum VARCHAR PRIMARY KEY,
+    estimate DOUBLE,
+    ci_low DOUBLE,
+    ci_high DOUBLE,
+    clips BIGINT,
+    speakers BIGINT
+);
+COMMENT ON TABLE wer_by_stratum IS 'Word error rate of the recogniser: errors over words, weighted by the inverse inclusion probability (Hájek)';
+COMMENT ON COLUMN wer_by_stratum.stratum IS 'Cell of the sampling plan: product × locale';
+COMMENT ON COLUMN wer_by_stratum.estimate IS 'Word error rate, 0.1 is 10 %; may exceed 1';
+COMMENT ON COLUMN wer_by_stratum.ci_low IS 'Lower end of the 95 % interval (linearised variance, persons as clusters); null with one person';
+COMMENT ON COLUMN wer_by_stratum.ci_high IS 'Upper end of the 95 % interval; null with one person';
+COMMENT ON COLUMN wer_by_stratum.clips IS 'Transcribed clips that it rests on';
+COMMENT ON COLUMN wer_by_stratum.speakers IS 'Persons that it rests on';
+
+CREATE TABLE vendor_scorecard (
+    vendor VARCHAR PRIMARY KEY,
+    batches BIGINT,
+    overdue_batches BIGINT,
+    clips BIGINT,
+    returned_clips BIGINT,
+    transcribed_clips BIGINT,
+    rejected_rows BIGINT,
+    refused_files BIGINT,
+    median_turnaround_hours DOUBLE
+);
+COMMENT ON TABLE vendor_scorecard IS 'How each vendor does';
+COMMENT ON COLUMN vendor_scorecard.vendor IS 'Vendor';
+COMMENT ON COLUMN vendor_scorecard.batches IS 'Batches that were delivered to it';
+COMMENT ON COLUMN vendor_scorecard.overdue_batches IS 'Of these, past their due time without a row for every clip';
+COMMENT ON COLUMN vendor_scorecard.clips IS 'Clips that were delivered to it and not recalled';
+COMMENT ON COLUMN vendor_scorecard.returned_clips IS 'Clips for which a row was accepted';
+COMMENT ON COLUMN vendor_scorecard.transcribed_clips IS 'Of these, with status transcribed';
+COMMENT ON COLUMN vendor_scorecard.rejected_rows IS 'Returned rows that were refused';
+COMMENT ON COLUMN vendor_scorecard.refused_files IS 'Returned files that were refused whole';
+COMMENT ON COLUMN vendor_scorecard.median_turnaround_hours IS 'Median hours from delivery to submission';
+
+CREATE TABLE rejections (
+    night DATE,
+    stage VARCHAR,
+    vendor VARCHAR,
+    batch_id VARCHAR,
+    clip_key VARCHAR,
+    reason VARCHAR
+);
+COMMENT ON TABLE rejections IS 'Everything that was refused after sampling, with its reason: nothing is lost in silence';
+COMMENT ON COLUMN rejections.night IS 'Night that it belongs to';
+COMMENT ON COLUMN rejections.stage IS 'validate, manifest, deliver or collect';
+COMMENT ON COLUMN rejections.vendor IS 'Vendor, where one is concerned';
+COMMENT ON COLUMN rejections.batch_id IS 'Batch, where one is concerned';
+COMMENT ON COLUMN rejections.clip_key IS 'Pseudonym of the clip; null for a returned row that belongs to none, and for a file';
+COMMENT ON COLUMN rejections.reason IS 'Code of the rule that refused it';
+
+CREATE TABLE recalls (
+    batch_id VARCHAR,
+    n INTEGER,
+    vendor VARCHAR,
+    clip_count INTEGER,
+    state VARCHAR,
+    created_at TIMESTAMPTZ,
+    noticed_at TIMESTAMPTZ,
+    receipted_at TIMESTAMPTZ,
+    PRIMARY KEY (batch_id, n)
+);
+COMMENT ON TABLE recalls IS 'Notices to vendors that clips must be deleted';
+COMMENT ON COLUMN recalls.batch_id IS 'Batch in which the clips were delivered';
+COMMENT ON COLUMN recalls.n IS 'Number of the recall within its batch';
+COMMENT ON COLUMN recalls.vendor IS 'Vendor that must delete';
+COMMENT ON COLUMN recalls.clip_count IS 'Clips that are recalled';
+COMMENT ON COLUMN recalls.state IS 'OPEN, NOTICED (the notice lies with the vendor) or RECEIPTED (the vendor signed)';
+COMMENT ON COLUMN recalls.created_at IS 'When we learned of it';
+COMMENT ON COLUMN recalls.noticed_at IS 'When the notice was put on the vendor''s server';
+COMMENT ON COLUMN recalls.receipted_at IS 'When the signed receipt was accepted';
+
+CREATE TABLE nights (
+    night DATE,
+    step VARCHAR,
+    reason VARCHAR,
+    clips BIGINT
+);
+COMMENT ON TABLE nights IS 'The funnel of each night: refused by reason, eligible, selected, validated, manifested, delivered';
+COMMENT ON COLUMN nights.night IS 'UTC date of the run';
+COMMENT ON COLUMN nights.step IS 'Step of the night';
+COMMENT ON COLUMN nights.reason IS 'For refused and rejected clips the reason; null otherwise';
+COMMENT ON COLUMN nights.clips IS 'How many clips';

@@ -1,0 +1,66 @@
+"""A DuckDB session over named relations: the statements in sql/*.sql read relations by name and values by $name."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import duckdb
+import pyarrow as pa
+
+from clip_courier.errors import QueryFailed
+
+_STATEMENTS = Path(__file__).parent / "sql"
+
+
+class Tables:
+    """An in-memory database, or one file when `path` is given. Use as a context manager."""
+
+    def __init__(self, path: Path | None = None, *, threads: int | None = None) -> None:
+        # The order of rows means nothing here, and keeping it costs memory.
+        config: dict[str, str | bool | int | float | list[str]] = {"preserve_insertion_order": False}
+        config["threads"] = threads or len(os.sched_getaffinity(0))
+        self._connection = duckdb.connect(str(path) if path else ":memory:", config=config)
+        # Weeks and years are read in UTC, whatever the machine's zone.
+        self._connection.execute("SET TimeZone = 'UTC'")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._connection.close()
+
+    def register(self, name: str, rows: pa.Table) -> None:
+        """Let statements read an Arrow table (or dataset) under `name`."""
+        self._connection.register(name, rows)
+
+    def view(self, name: str, files: Sequence[Path | str]) -> None:
+        """Let statements read Parquet files, columns matched by name, under `name`."""
+        try:
+            relation = self._connection.read_parquet(
+                [str(f) for f in files], union_by_name=True, hive_partitioning=False
+            )
+            relation.create_view(name, replace=True)
+        except duckdb.Error as error:
+            raise QueryFailed(f"relation {name}: {_safe(error)}") from None
+
+    def run(self, statement: str, values: Mapping[str, object] | None = None) -> pa.Table:
+        """Run sql/<statement>.sql and return its rows; an error never carries a value of a row.
+
+        Raises:
+            QueryFailed: the statement did not run; the message names it and the kind of failure.
+        """
+        text = (_STATEMENTS / f"{statement}.sql").read_text(encoding="utf-8")
+        try:
+            relation = self._connection.sql(text, params=dict(values or {}))
+            return pa.table({}) if relation is None else relation.to_arrow_table()
+        except duckdb.Error as error:
+            # DuckDB quotes the value that it could not use, so neither its text nor the cause goes on.
+            raise QueryFailed(f"statement {statement}: {_safe(error)}") from None
+
+
+def _safe(error: duckdb.Error) -> str:
+    return type(error).__name__

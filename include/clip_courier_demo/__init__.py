@@ -1,0 +1,1 @@
+"""A seeded world to demonstrate and test Clip Courier with: people, their consent, and clips with audible speech."""
