@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def set_stage(
     """Write what is missing under `folder` and start the vendors' server; the newest recordings are of the day before."""
     if not (folder / "world" / "demo" / "truth.parquet").exists():
         write_world(folder / "world", seed=seed, clips=clips, last_day=night - timedelta(days=1), progress=progress)
-    keys = _keys(folder / "keys.json", names)
+    keys = _keys(folder / "keys.json", names, night)
     accounts = _accounts(folder, names)
     begin = start_detached if is_detached else start
     server = begin(folder / "sftp", accounts, prefer=prefer)
@@ -118,11 +118,12 @@ def write_vendor(folder: Path, name: str, key: KeyPair, night: date, **changes: 
     (folder / f"{name}.yaml").write_text(content, encoding="utf-8")
 
 
-def _keys(path: Path, names: Sequence[str]) -> dict[str, KeyPair]:
-    """Made once and kept, as real keys are."""
+def _keys(path: Path, names: Sequence[str], night: date) -> dict[str, KeyPair]:
+    """Made once and kept, as real keys are; older than the night."""
     if path.exists():
         return {name: KeyPair(**fields) for name, fields in json.loads(path.read_text(encoding="utf-8")).items()}
-    keys = {name: make_key(f"{name} demo") for name in ("ours", *names)}
+    made_at = datetime.combine(night - timedelta(days=100), time.min, UTC)
+    keys = {name: make_key(f"{name} demo", made_at=made_at) for name in ("ours", *names)}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)
     fields = ("fingerprint", "private_key", "public_key", "revocation")
