@@ -9,7 +9,7 @@ USER root
 RUN apt-get update \
     && apt-get install -y --no-install-recommends gnupg \
     && rm -rf /var/lib/apt/lists/* \
-    && install -d -o airflow -g 0 -m 0770 /opt/airflow/auth /opt/airflow/landing /opt/airflow/var
+    && install -d -o airflow -g 0 -m 0770 /opt/airflow/auth /opt/airflow/var
 
 USER airflow
 COPY requirements.txt /opt/airflow/requirements/base.txt

@@ -27,8 +27,7 @@ bench: runtime ## the measurements in benchmarks/
 	@set -- benchmarks/*.py; [ -e "$$1" ] || { echo "nothing to measure: there is no benchmarks/*.py"; exit 0; }; \
 	for script; do echo "== $$script"; $(PYTHON) "$$script" || exit 1; done
 
-deploy-env: runtime ## fresh secrets for docker-compose.yaml, in .env
-	@mkdir -p var/landing
+deploy-env: runtime ## fresh secrets and stand-in vendors for docker-compose.yaml
 	@$(PYTHON) deploy/make_env.py
 
 # The image's lock holds only what requirements.txt does not, so that the two are installed together.

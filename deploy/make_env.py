@@ -1,48 +1,59 @@
 """Write .env from .env.example with fresh secrets, for a deployment whose vendors are the stand-in SFTP server.
 
-Run by `make deploy-env`. A .env that exists is left alone: a new pseudonym or sampling key would break the link to
-everything that was sent before.
+Beside it, in var/stand-in, come the vendors' files and keys, and a landing zone to sample from. Run by
+`make deploy-env`. A .env that exists is left alone: a new pseudonym or sampling key would break the link to everything
+that was sent before.
 """
 
 import base64
 import json
 import os
+import re
 import secrets
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from clip_courier_demo.keys import make_key
+from clip_courier_demo.stage import write_vendor
+from clip_courier_demo.world import write_world
+
 PROJECT = Path(__file__).resolve().parents[1]
-SSH_HOST = "sftp"  # the service of docker-compose.yaml
+SFTP_SERVICE = "sftp"  # in docker-compose.yaml
 
 
-def main(example: Path = PROJECT / ".env.example", target: Path = PROJECT / ".env") -> int:
+def main(target: Path = PROJECT / ".env", stand_in: Path = PROJECT / "var" / "stand-in") -> int:
     if target.exists():
         print(f"{target.name} exists and is left alone; remove it first to start anew")
         return 0
-    text = fill(example.read_text(encoding="utf-8"))
-    with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-    print(f"{target.name} written: readable by you alone, and to be kept")
+    example = (PROJECT / ".env.example").read_text(encoding="utf-8")
+    write_stand_in(stand_in, vendors_in(example), datetime.now(UTC).date())
+    write_private(target, fill(example))
+    print(f"{target.name} written, for your eyes only: keep it; the stand-in vendors are in {stand_in}")
     return 0
+
+
+def vendors_in(example: str) -> list[str]:
+    return [name.lower() for name in re.findall(r"^AIRFLOW_CONN_SFTP_(\w+)=", example, re.MULTILINE)]
+
+
+def write_stand_in(folder: Path, vendors: list[str], today: date) -> None:
+    """What the vendors and the product teams would provide: vendors/, landing/, and each vendor's private key."""
+    write_world(folder, seed=1, clips=400, last_day=today - timedelta(days=1))
+    for vendor in vendors:
+        key = make_key(f"{vendor} demo")
+        write_vendor(folder / "vendors", vendor, key, today)
+        write_private(folder / f"{vendor}.private.asc", key.private_key)
 
 
 def fill(example: str) -> str:
     """The example with a fresh value behind every name that has none."""
-    vendors = [
-        line.removeprefix("AIRFLOW_CONN_SFTP_").removesuffix("=").lower()
-        for line in example.splitlines()
-        if line.startswith("AIRFLOW_CONN_SFTP_")
-    ]
-    values = fresh_values(vendors)
-    lines = [f"{line}'{values[line[:-1]]()}'" if line.endswith("=") else line for line in example.splitlines()]
-    return "\n".join(lines) + "\n"
+    values = fresh_values(vendors_in(example))
+    return re.sub(r"^(\w+)=$", lambda line: f"{line[1]}='{values[line[1]]()}'", example, flags=re.MULTILINE)
 
 
 def fresh_values(vendors: list[str]) -> dict[str, Callable[[], str]]:
@@ -69,36 +80,24 @@ def fresh_values(vendors: list[str]) -> dict[str, Callable[[], str]]:
     }
 
 
-def sftp_connection(vendor: str, client_key: Ed25519PrivateKey, host_key: Ed25519PrivateKey) -> str:
-    extra = {"private_key": private_text(client_key), "host_key": public_line(host_key)}
-    return json.dumps({"conn_type": "sftp", "host": SSH_HOST, "port": 22, "login": vendor, "extra": extra})
+def pgp_connection() -> str:
+    passphrase = secrets.token_urlsafe(24)
+    key = make_key("Clip Courier", passphrase=passphrase)
+    extra = {"private_key": key.private_key, "fingerprint": key.fingerprint}
+    return json.dumps({"conn_type": "generic", "password": passphrase, "extra": extra})
 
 
 def pseudonyms_connection() -> str:
-    epochs = {"e1": {"key": fresh_key(), "from": datetime.now(UTC).date().isoformat()}}
-    return json.dumps({"conn_type": "generic", "extra": {"epochs": epochs}})
+    # An epoch that began a while ago also covers the nights that are run after the fact.
+    begin = datetime.now(UTC).date() - timedelta(days=90)
+    return json.dumps(
+        {"conn_type": "generic", "extra": {"epochs": {"first": {"key": fresh_key(), "from": begin.isoformat()}}}}
+    )
 
 
-def pgp_connection() -> str:
-    """A new signing key with an encryption subkey, valid for two years, and the passphrase that locks it."""
-    passphrase = secrets.token_urlsafe(24)
-    with tempfile.TemporaryDirectory(prefix="gpg") as home:
-        gpg = ["gpg", "--homedir", home, "--batch", "--pinentry-mode", "loopback", "--passphrase-fd", "0"]
-
-        def run(*arguments: str) -> str:
-            done = subprocess.run([*gpg, *arguments], input=passphrase, capture_output=True, text=True, check=True)
-            return done.stdout
-
-        try:
-            run("--quick-generate-key", "Clip Courier", "ed25519", "sign", "2y")
-            listing = run("--with-colons", "--list-secret-keys").splitlines()
-            fingerprint = next(line.split(":")[9] for line in listing if line.startswith("fpr"))
-            run("--quick-add-key", fingerprint, "cv25519", "encr", "2y")
-            private_key = run("--armor", "--export-secret-keys", fingerprint)
-        finally:
-            subprocess.run(["gpgconf", "--homedir", home, "--kill", "all"], check=False)
-    extra = {"private_key": private_key, "fingerprint": fingerprint}
-    return json.dumps({"conn_type": "generic", "password": passphrase, "extra": extra})
+def sftp_connection(vendor: str, client_key: Ed25519PrivateKey, host_key: Ed25519PrivateKey) -> str:
+    extra = {"private_key": private_text(client_key), "host_key": public_line(host_key)}
+    return json.dumps({"conn_type": "sftp", "host": SFTP_SERVICE, "port": 22, "login": vendor, "extra": extra})
 
 
 def fresh_key() -> str:
@@ -111,6 +110,12 @@ def private_text(key: Ed25519PrivateKey) -> str:
 
 def public_line(key: Ed25519PrivateKey) -> str:
     return key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+
+
+def write_private(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 if __name__ == "__main__":

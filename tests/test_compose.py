@@ -137,7 +137,7 @@ def test_env_example_names_every_variable_and_no_other() -> None:
 
 def test_env_example_holds_no_secret() -> None:
     filled = re.findall(r"^(\w+)=(.+)$", EXAMPLE, re.MULTILINE)
-    assert filled == [("LANDING_FOLDER", "./var/landing")]
+    assert [name for name, _ in filled] == ["LANDING_FOLDER", "VENDORS_FOLDER"]
 
 
 def test_compose_itself_holds_no_secret(services: dict[str, Any]) -> None:
@@ -160,13 +160,18 @@ def test_make_env_fills_every_variable(env: dict[str, str]) -> None:
 def test_make_env_leaves_an_existing_file_alone(make_env: ModuleType, tmp_path: Path) -> None:
     target = tmp_path / ".env"
     target.write_text("KEPT=1\n")
-    assert make_env.main(target=target) == 0
+    assert make_env.main(target, tmp_path / "stand-in") == 0
     assert target.read_text() == "KEPT=1\n"
+    assert not (tmp_path / "stand-in").exists()
 
 
-def test_make_env_writes_for_the_owner_only(make_env: ModuleType, tmp_path: Path) -> None:
-    make_env.main(target=tmp_path / ".env")
+def test_make_env_makes_all_that_a_night_needs(make_env: ModuleType, tmp_path: Path) -> None:
+    assert make_env.main(tmp_path / ".env", tmp_path / "stand-in") == 0
     assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
+    assert any((tmp_path / "stand-in" / "landing" / "clips").iterdir())
+    vendors = load_settings({"CLIP_COURIER_VENDORS": str(tmp_path / "stand-in" / "vendors")}).vendors()
+    assert sorted(vendors) == sorted(make_env.vendors_in(EXAMPLE))
+    assert [path.stat().st_mode & 0o777 for path in (tmp_path / "stand-in").glob("*.private.asc")] == [0o600] * 2
 
 
 def test_env_is_neither_committed_nor_built_into_the_image() -> None:
@@ -276,7 +281,7 @@ def test_every_host_path_exists(compose: dict[str, Any]) -> None:
             source = volume["source"] if isinstance(volume, dict) else volume.split(":")[0]
             if source.startswith("."):
                 missing += [] if (PROJECT / source).exists() else [f"{name}: {source}"]
-            elif not source.startswith("${LANDING_FOLDER:?"):
+            elif not source.startswith(("${LANDING_FOLDER:?", "${VENDORS_FOLDER:?")):
                 missing += [] if source in compose["volumes"] else [f"{name}: volume {source}"]
     assert missing == []
 
@@ -306,14 +311,13 @@ def test_our_paths_lie_on_volumes(services: dict[str, Any], environment: dict[st
         volume["target"] if isinstance(volume, dict) else volume for volume in services["airflow-worker"]["volumes"]
     ]
     assert environment["airflow-worker"]["CLIP_COURIER_LANDING"] in targets
+    assert environment["airflow-worker"]["CLIP_COURIER_VENDORS"] in targets
     assert f"courier:{environment['airflow-worker']['CLIP_COURIER_ROOT']}" in targets
 
 
-def test_landing_is_read_only(services: dict[str, Any]) -> None:
-    mounts = [
-        v for s in services.values() for v in s.get("volumes", []) if isinstance(v, dict) and "landing" in v["target"]
-    ]
-    assert len(mounts) == 2
+def test_what_others_write_is_read_only(services: dict[str, Any]) -> None:
+    mounts = [mount for s in services.values() for mount in s.get("volumes", []) if isinstance(mount, dict)]
+    assert {mount["target"] for mount in mounts} == {"/opt/airflow/landing", "/opt/airflow/vendors"}
     assert all(mount["read_only"] for mount in mounts)
 
 

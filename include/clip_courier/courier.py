@@ -279,7 +279,7 @@ class Courier:
 
     @contextmanager
     def _keyring(self, vendor: Vendor) -> Iterator[Keyring]:
-        with open_keyring(self._own_key(), [self._settings.public_key(vendor)]) as keyring:
+        with open_keyring(self._own_key(), self._settings.public_keys(vendor)) as keyring:
             yield keyring
 
     def _drop(self, vendor: Vendor) -> Callable[[], AbstractContextManager[Drop]]:

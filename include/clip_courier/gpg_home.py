@@ -21,4 +21,6 @@ def temporary_home() -> Iterator[Path]:
         with suppress(FileNotFoundError):  # no gpgconf: then an agent ends by itself once its home is gone
             for ending in (["--kill", "all"], ["--remove-socketdir"]):
                 subprocess.run(["gpgconf", "--homedir", home, *ending], capture_output=True, check=False)
-        shutil.rmtree(home)
+        while home.exists():
+            with suppress(FileNotFoundError):  # the agent, as it ends, takes its sockets away at the same time
+                shutil.rmtree(home)

@@ -1,20 +1,21 @@
 """The ledger: what happened to every batch, return and recall; the only mutable state, in one relational database.
 
 A batch moves only along `STEPS`, compared and set in one transaction together with an audit event. Each event holds the
-hash of the one before it, so that an altered or removed event shows (`verify_chain`). No row names a clip or a person.
+hash of the one before it, so that an altered, removed or added event shows (`verify_chain`). No row names a clip or a
+person.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from clip_courier.errors import AuditBroken, IllegalTransition, LedgerUnavailable
 from clip_courier.model import stamp
@@ -34,7 +35,7 @@ STEPS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     SEALED: {
         DELIVERED: "the ready file lies on the vendor's server",
-        MANIFESTED: "consent was withdrawn, or the ciphertext is lost: the batch is cut and sealed again",
+        MANIFESTED: "a clip may not leave any more, or the ciphertext is lost or for another key: it is sealed again",
     },
     DELIVERED: {RETURNED: "a trusted return was matched"},
     RETURNED: {RETURNED: "another return was matched", LOADED: "its transcripts are in the warehouse"},
@@ -67,9 +68,10 @@ _BATCHES = sa.Table(
 _RETURNS = sa.Table(
     "returns",
     _METADATA,
+    # The vendor first: a file of one vendor may carry the name of another's batch, and must not take its place.
+    sa.Column("vendor", sa.String(32), primary_key=True),
     sa.Column("batch_id", sa.String(64), primary_key=True),
     sa.Column("n", sa.Integer, primary_key=True),
-    sa.Column("vendor", sa.String(32), nullable=False),
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("reason", sa.String(32)),
@@ -115,7 +117,7 @@ _GENESIS: Final = "0" * 64
 class Batch:
     """One batch as the ledger has it. Times are RFC 3339 in UTC.
 
-    `sha256` is of the sealed file, `contents_sha256` of the refs that were sealed in it.
+    `sha256` is of the sealed file, `contents_sha256` of what was sealed in it and for which key.
     """
 
     batch_id: str
@@ -168,18 +170,25 @@ class Recall:
 class Ledger:
     """Opens the database at a SQLAlchemy URL and makes its tables when they are missing."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, wait_s: float = 60) -> None:
         try:
             self._engine = sa.create_engine(url, pool_pre_ping=True)
             if self._engine.dialect.name == "sqlite":
-                _serialise_sqlite(self._engine)
-            with self._engine.begin() as connection:
-                _METADATA.create_all(connection)
-                if connection.execute(sa.select(_HEAD.c.id)).first() is None:
-                    connection.execute(_HEAD.insert().values(id=1, seq=0, hash=_GENESIS))
-        except (SQLAlchemyError, OSError) as error:
-            # The URL may hold a password.
+                _serialise_sqlite(self._engine, wait_s)
+        except (SQLAlchemyError, ImportError, ValueError, TypeError, AttributeError) as error:
+            # The URL, which the cause quotes, may hold a password.
             raise LedgerUnavailable(f"the ledger's database cannot be opened ({type(error).__name__})") from None
+        try:
+            self._make_tables()
+        except LedgerUnavailable:
+            # On PostgreSQL two that begin at once may both try to make them; then they are there for the second try.
+            self._make_tables()
+
+    def _make_tables(self) -> None:
+        with self._transaction() as connection:
+            _METADATA.create_all(connection)
+            if connection.execute(sa.select(_HEAD.c.id)).first() is None:
+                connection.execute(_HEAD.insert().values(id=1, seq=0, hash=_GENESIS))
 
     def close(self) -> None:
         self._engine.dispose()
@@ -188,7 +197,7 @@ class Ledger:
 
     def add_batch(self, batch: Batch, at: datetime) -> bool:
         """Record a batch as MANIFESTED; False when it stands there already."""
-        with self._transaction() as connection:
+        with self._writing() as connection:
             if connection.execute(sa.select(_BATCHES.c.batch_id).where(_BATCHES.c.batch_id == batch.batch_id)).first():
                 return False
             values = {**batch.__dict__, "state": MANIFESTED, "manifested_at": stamp(at)}
@@ -204,7 +213,7 @@ class Ledger:
         """
         if to not in STEPS.get(came_from, {}):
             raise IllegalTransition(f"batch {batch_id}: there is no step from {came_from} to {to}")
-        with self._transaction() as connection:
+        with self._writing() as connection:
             here = (_BATCHES.c.batch_id == batch_id) & (_BATCHES.c.state == came_from)
             if connection.execute(_BATCHES.update().where(here).values(state=to, **fields)).rowcount != 1:
                 raise IllegalTransition(f"batch {batch_id} is not {came_from}")
@@ -236,15 +245,23 @@ class Ledger:
     # -- returns ---------------------------------------------------------------------------------------------
 
     def add_return(self, returned: Return, at: datetime) -> None:
-        """Record what became of a returned file; an accepted one moves its batch to RETURNED in the same transaction."""
-        key = (_RETURNS.c.batch_id == returned.batch_id) & (_RETURNS.c.n == returned.n)
-        with self._transaction() as connection:
+        """Record what became of a returned file; an accepted one moves its batch to RETURNED in the same transaction.
+
+        Raises:
+            IllegalTransition: the file was accepted before, or it is accepted for a batch that is not with its vendor.
+        """
+        key = (_RETURNS.c.vendor == returned.vendor) & (_RETURNS.c.batch_id == returned.batch_id)
+        key &= _RETURNS.c.n == returned.n
+        with self._writing() as connection:
+            if connection.execute(sa.select(_RETURNS.c.n).where(key & (_RETURNS.c.state == ACCEPTED))).first():
+                raise IllegalTransition(f"return {returned.n} of batch {returned.batch_id} was accepted before")
             connection.execute(_RETURNS.delete().where(key))
             connection.execute(_RETURNS.insert().values(**returned.__dict__))
             detail = {"n": returned.n, "accepted": returned.accepted_rows, "rejected": returned.rejected_rows}
             if returned.state == ACCEPTED:
                 states = [state for state, steps in STEPS.items() if RETURNED in steps]
                 here = (_BATCHES.c.batch_id == returned.batch_id) & _BATCHES.c.state.in_(states)
+                here &= _BATCHES.c.vendor == returned.vendor
                 if connection.execute(_BATCHES.update().where(here).values(state=RETURNED)).rowcount != 1:
                     raise IllegalTransition(f"batch {returned.batch_id} is not with its vendor")
                 self._write_event(connection, at, returned.batch_id, RETURNED, detail)
@@ -254,30 +271,29 @@ class Ledger:
                 )
 
     def returns(self, vendor: str | None = None) -> list[Return]:
-        query = sa.select(_RETURNS).order_by(_RETURNS.c.batch_id, _RETURNS.c.n)
+        query = sa.select(_RETURNS).order_by(_RETURNS.c.batch_id, _RETURNS.c.n, _RETURNS.c.vendor)
         return [
             Return(**row) for row in self._read(query if vendor is None else query.where(_RETURNS.c.vendor == vendor))
         ]
 
     # -- recalls ---------------------------------------------------------------------------------------------
 
-    def add_recall(self, batch_id: str, vendor: str, clip_count: int, at: datetime) -> int:
-        """Open the batch's next recall; returns its number."""
-        with self._transaction() as connection:
-            last = connection.execute(
-                sa.select(sa.func.max(_RECALLS.c.n)).where(_RECALLS.c.batch_id == batch_id)
-            ).scalar()
-            n = (last or 0) + 1
+    def add_recall(self, batch_id: str, n: int, vendor: str, clip_count: int, at: datetime) -> bool:
+        """Record a batch's nth recall as OPEN; False when it stands there already."""
+        key = (_RECALLS.c.batch_id == batch_id) & (_RECALLS.c.n == n)
+        with self._writing() as connection:
+            if connection.execute(sa.select(_RECALLS.c.n).where(key)).first():
+                return False
             values = {"batch_id": batch_id, "n": n, "vendor": vendor, "clip_count": clip_count}
             connection.execute(_RECALLS.insert().values(**values, state="OPEN", created_at=stamp(at)))
             self._write_event(connection, at, batch_id, "RECALLED", {"n": n, "clips": clip_count})
-            return n
+            return True
 
     def move_recall(self, batch_id: str, n: int, to: str, at: datetime) -> None:
         """OPEN → NOTICED → RECEIPTED, with the time of the step."""
         came_from, column = {"NOTICED": ("OPEN", "noticed_at"), "RECEIPTED": ("NOTICED", "receipted_at")}[to]
         here = (_RECALLS.c.batch_id == batch_id) & (_RECALLS.c.n == n) & (_RECALLS.c.state == came_from)
-        with self._transaction() as connection:
+        with self._writing() as connection:
             done = connection.execute(_RECALLS.update().where(here).values({"state": to, column: stamp(at)}))
             if done.rowcount != 1:
                 raise IllegalTransition(f"recall {n} of batch {batch_id} is not {came_from}")
@@ -293,31 +309,40 @@ class Ledger:
 
     def note(self, subject: str, what: str, detail: Mapping[str, object], at: datetime) -> None:
         """Add an event that moves nothing."""
-        with self._transaction() as connection:
+        with self._writing() as connection:
             self._write_event(connection, at, subject, what, detail)
 
     def verify_chain(self) -> int:
-        """Recompute the chain; returns how many events it holds.
+        """Recompute the chain, and hold the batches against it; returns how many events it holds.
 
         Raises:
-            AuditBroken: an event was altered or removed.
+            AuditBroken: an event was altered, removed or added, or a batch was moved without one.
         """
+        # Nobody may write meanwhile: an event between two of these reads would look like a break.
+        with self._writing() as connection:
+            events = _rows(connection, sa.select(_EVENTS).order_by(_EVENTS.c.seq))
+            states = connection.execute(sa.select(_BATCHES.c.batch_id, _BATCHES.c.state)).all()
+            heads = _rows(connection, sa.select(_HEAD))
         previous, seq = _GENESIS, 0
-        for row in self._read(sa.select(_EVENTS).order_by(_EVENTS.c.seq)):
+        last_step: dict[str, str] = {}
+        for row in events:
             seq += 1
             content = (row["seq"], row["at"], row["subject"], row["event"], row["detail"])
             if row["seq"] != seq or row["previous_hash"] != previous or row["hash"] != _hash(previous, content):
                 raise AuditBroken(f"audit event {seq} is not what was written")
             previous = row["hash"]
-        head = self._read(sa.select(_HEAD))[0]
-        if (head["seq"], head["hash"]) != (seq, previous):
-            raise AuditBroken(f"the last audit event is {head['seq']}, but {seq} are there")
+            if row["event"] in STEPS:
+                last_step[row["subject"]] = row["event"]
+        if [(head["seq"], head["hash"]) for head in heads] != [(seq, previous)]:
+            raise AuditBroken(f"{seq} audit events are there, and the last one is not the last that was written")
+        if dict(states) != last_step:
+            raise AuditBroken("a batch is not where its last audit event left it")
         return seq
 
     def _write_event(
         self, connection: sa.Connection, at: datetime, subject: str, what: str, detail: Mapping[str, object]
     ) -> None:
-        head = connection.execute(sa.select(_HEAD.c.seq, _HEAD.c.hash).with_for_update()).one()
+        head = connection.execute(sa.select(_HEAD.c.seq, _HEAD.c.hash)).one()
         content = (head.seq + 1, stamp(at), subject, what, json.dumps(detail, sort_keys=True))
         digest = _hash(head.hash, content)
         names = ("seq", "at", "subject", "event", "detail")
@@ -325,33 +350,51 @@ class Ledger:
         connection.execute(_EVENTS.insert().values(**values, previous_hash=head.hash, hash=digest))
         connection.execute(_HEAD.update().values(seq=content[0], hash=digest))
 
-    def _transaction(self) -> AbstractContextManager[sa.Connection]:
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        """A transaction that is alone: whatever it reads still holds when it writes."""
+        with self._transaction() as connection:
+            if connection.execute(sa.select(_HEAD.c.id).with_for_update()).first() is None:
+                raise AuditBroken("the head of the audit chain is gone")
+            yield connection
+
+    @contextmanager
+    def _transaction(self, **options: Any) -> Iterator[sa.Connection]:
+        """All or nothing; whatever the database says, also in the middle, becomes LedgerUnavailable."""
         try:
-            return self._engine.begin()
-        except DBAPIError as error:
+            with self._engine.connect().execution_options(**options) as connection, connection.begin():
+                yield connection
+        except SQLAlchemyError as error:
+            # Its text quotes the statement with its values.
             raise LedgerUnavailable(f"the ledger's database does not answer ({type(error).__name__})") from None
 
-    def _read(self, query: sa.Select[Any]) -> Sequence[dict[str, Any]]:
-        with self._transaction() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+    def _read(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
+        with self._transaction(only_reads=True) as connection:
+            return _rows(connection, query)
+
+
+def _rows(connection: sa.Connection, query: sa.Select[Any]) -> list[dict[str, Any]]:
+    return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def _hash(previous: str, content: Sequence[object]) -> str:
     return hashlib.sha256((previous + json.dumps(list(content))).encode("utf-8")).hexdigest()
 
 
-def _serialise_sqlite(engine: sa.Engine) -> None:
+def _serialise_sqlite(engine: sa.Engine, wait_s: float) -> None:
     """Take the write lock at BEGIN and wait for it, so that two processes never act on the same old state."""
 
     @event.listens_for(engine, "connect")
     def _(connection: Any, _record: object) -> None:
         connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=60000"):
+        # Waiting comes first: the others may have to wait themselves.
+        for pragma in (f"busy_timeout={wait_s * 1000:.0f}", "journal_mode=WAL", "synchronous=FULL"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
     def _(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        only_reads = connection.get_execution_options().get("only_reads")
+        connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")
 
 
 def states_diagram() -> str:

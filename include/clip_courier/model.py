@@ -1,5 +1,6 @@
 """The nouns: what a clip, a manifest and a batch are, and the one type that owns every path under the root."""
 
+import fcntl
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -157,6 +158,11 @@ class Outcome:
     def say(self, line: str) -> None:
         self.lines.append(line)
 
+    def count(self, name: str, by: int = 1) -> None:
+        """Add to one of the counts; it begins at 0."""
+        before = self.counts.get(name, 0)
+        self.counts[name] = by + (before if isinstance(before, int) else 0)
+
     def add(self, part: "Outcome", vendor: str | None = None) -> None:
         """Take in what a part of the verb did: its counts under the vendor's or its own name."""
         self.lines += part.lines
@@ -205,6 +211,23 @@ def write_text(text: str, path: Path) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
+@contextmanager
+def locked(path: Path, *, is_shared: bool = False, waits: bool = True) -> Iterator[bool]:
+    """Hold a lock file while the block runs; False, at once, when it is another's and `waits` is not set.
+
+    The lock belongs to the open file, so it is gone with the process however that ends.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            kind = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
+            fcntl.flock(file, kind | (0 if waits else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
 @dataclass(frozen=True)
 class Root:
     """Every path the system writes. What joins a person to what left lies under `crosswalk`, readable by us alone."""
@@ -247,6 +270,10 @@ class Root:
     @property
     def data_docs(self) -> Path:
         return self.path / "data_docs"
+
+    def lock(self, name: str) -> Path:
+        """Held by whoever does work of that name, so that two processes never do it at once."""
+        return self.path / "locks" / name
 
     def tombstone(self, batch_id: str, n: int) -> Path:
         return self.recalled / f"{batch_id}.{n}.parquet"

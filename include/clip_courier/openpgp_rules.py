@@ -47,10 +47,11 @@ class Answer:
 
 
 def status_lines(stderr: Iterable[bytes]) -> Iterator[tuple[str, list[str]]]:
+    """Keyword and arguments of each status line, out of what gpg wrote, line by line."""
     for line in stderr:
-        keyword, *arguments = line.removeprefix(STATUS).split() or [b""]
-        if line.startswith(STATUS):
-            yield keyword.decode("ascii", "replace"), [word.decode("ascii", "replace") for word in arguments]
+        if line.startswith(STATUS) and (words := line.removeprefix(STATUS).split()):
+            keyword, *arguments = (word.decode("ascii", "replace") for word in words)
+            yield keyword, arguments
 
 
 # -- keys ----------------------------------------------------------------------------------------------------------

@@ -27,7 +27,6 @@ from clip_courier.model import whole_file
 from clip_courier.openpgp_packets import check_sealed_packets
 
 PlaintextWriter = Callable[[BinaryIO], object]
-
 CHUNK_BYTES = 1 << 20
 
 # The ring holds reviewed keys only: ownership is settled by pinning, so nothing is looked up and nobody is asked.
@@ -157,10 +156,9 @@ class Keyring:
     def open(self, source: Path, out: Path, *, signers: Collection[str], max_bytes: int) -> Opened:
         """Decrypt `source` to `out` if it is whole, encrypted to us, and signed by one of the pinned `signers`.
 
-        `signers` are primary fingerprints. At most `max_bytes` of plaintext are taken: GnuPG has no limit of its own,
-        and 13 MB can hold 10 GiB. Raises ReturnUntrusted for one of these reasons: unsigned, wrong_signer,
-        bad_signature, expired_signer, revoked_signer, not_encrypted, not_for_us, damaged, too_large, not_openpgp;
-        KeyUnusable when it is our own key that fails.
+        `signers` are primary fingerprints; `max_bytes` limits the plaintext, for 13 MB can hold 10 GiB of it. Raises
+        ReturnUntrusted for one of these reasons: unsigned, wrong_signer, bad_signature, expired_signer,
+        revoked_signer, not_encrypted, not_for_us, damaged, too_large, not_openpgp; KeyUnusable when our own key fails.
         """
         with source.open("rb") as sealed, _private_file(out) as part, part.open("wb") as plain:
             return self._decrypt(sealed, plain, signers, max_bytes)
@@ -184,7 +182,7 @@ class Keyring:
     def _encrypt_stream(
         self, write_plaintext: PlaintextWriter, key: rules.Key, part: Path, *, signed: bool
     ) -> rules.Answer:
-        """gpg is read for in a thread, so that the writer keeps its own thread, connections and interrupts."""
+        """gpg runs from a thread of its own, so that the writer keeps the caller's: its connections, its interrupts."""
         reading, writing = os.pipe()
         source, sink = os.fdopen(reading, "rb", CHUNK_BYTES), os.fdopen(writing, "wb", CHUNK_BYTES)
         with ThreadPoolExecutor(1, "seal") as thread:
@@ -283,11 +281,10 @@ class _Gpg(gnupg.GPG):  # type: ignore[misc]
     result_map = dict.fromkeys(gnupg.GPG.result_map, _new_answer)
     buffer_size = CHUNK_BYTES
     answer: rules.Answer
-    process: subprocess.Popen[bytes] | None = None
+    process: subprocess.Popen[bytes]
 
     def stop(self) -> None:
-        if self.process:
-            self.process.kill()
+        self.process.kill()
 
     def keys(self, fingerprint: str) -> list[rules.Key]:
         """The primary key of a fingerprint and its subkeys; empty when there is none."""
@@ -296,9 +293,8 @@ class _Gpg(gnupg.GPG):  # type: ignore[misc]
         return rules.keys_listed(self.answer.data)
 
     def _open_subprocess(self, *arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
-        process: subprocess.Popen[bytes] = super()._open_subprocess(*arguments, **options)
-        self.process = process
-        return process
+        self.process = super()._open_subprocess(*arguments, **options)
+        return self.process
 
     def _read_response(self, stream: Any, result: rules.Answer) -> None:
         result.lines = list(rules.status_lines(stream.stream))

@@ -5,15 +5,26 @@ types. Unknown keys are errors. Secrets never stand in a file: files name connec
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    RootModel,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
 from clip_courier.errors import ConnectionInvalid, ConnectionMissing, SettingsInvalid, VendorUnknown
 from clip_courier.model import Connection, Root
@@ -21,6 +32,7 @@ from clip_courier.model import Connection, Root
 M = TypeVar("M", bound=BaseModel)
 
 INCLUDE = Path(__file__).resolve().parents[1]
+_KEY_BLOCK: Final = b"-----BEGIN PGP PUBLIC KEY BLOCK-----"
 
 
 class _Strict(BaseModel):
@@ -35,17 +47,29 @@ def _utc_start(value: object) -> object:
     return moment.replace(tzinfo=UTC) if isinstance(moment, datetime) and moment.tzinfo is None else moment
 
 
-Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9A-F]{40}$", to_upper=True, strip_whitespace=True)]
+def _iso_day(value: object) -> object:
+    """Pydantic alone would also take a number, as seconds since 1970: `from: 0` would hold for ever."""
+    if isinstance(value, str) and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", value, re.ASCII):
+        raise ValueError("must be a date, YYYY-MM-DD")
+    return value
+
+
+Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f]{40}$", to_upper=True, strip_whitespace=True)]
+Day = Annotated[date, BeforeValidator(_iso_day)]
 CountryCode = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
 LanguageRange = Annotated[str, StringConstraints(pattern=r"^(\*|[A-Za-z]{1,8})(-(\*|[A-Za-z0-9]{1,8}))*$")]
-StartOfDay = Annotated[datetime, BeforeValidator(_utc_start)]
+StartOfDay = Annotated[
+    datetime,
+    BeforeValidator(_utc_start),
+    WithJsonSchema({"anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}]}),
+]
 
 
 class Validity(_Strict):
     """Both days included."""
 
-    from_: date = Field(alias="from")
-    until: date
+    from_: Day = Field(alias="from")
+    until: Day
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
@@ -73,7 +97,7 @@ class Vendor(_Strict):
     transfer_mechanism: Literal["domestic", "adequacy", "scc"]
     mechanism_valid: Validity | None = None
     agreements: Agreements
-    clip_countries: Literal["any"] | list[CountryCode]
+    clip_countries: list[CountryCode] | Literal["any"]
     locales: Annotated[list[LanguageRange], Field(min_length=1)]
     hours_per_night: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     batch_max_bytes: Annotated[int, Field(ge=65_536)]
@@ -140,6 +164,10 @@ class Notice(_Strict):
     effective_from: StartOfDay
 
 
+class Notices(RootModel[dict[str, Notice]]):
+    """Version of the notice → what it told."""
+
+
 class Sampling(_Strict):
     """What may be sampled, and how much of it. Times are of audio."""
 
@@ -182,9 +210,9 @@ class Settings:
         """The policies; notices must be there, the others fall back to their documented defaults."""
         notices = self.policy_folder / "notices.yaml"
         if not notices.exists():
-            raise SettingsInvalid(f"{notices}: not found, and without notices nothing was disclosed to anyone")
+            raise SettingsInvalid(f"{notices.name}: not found, and without notices nothing was disclosed to anyone")
         return Policy(
-            notices={version: _parse(Notice, entry, notices, version) for version, entry in _mapping(notices).items()},
+            notices=_parse(Notices, _mapping(notices), notices).root,
             sampling=self._optional("sampling.yaml", Sampling),
             disclosure=self._optional("disclosure.yaml", Disclosure),
             quality=self._optional("quality.yaml", Quality),
@@ -196,13 +224,17 @@ class Settings:
 
     def vendors(self) -> dict[str, Vendor]:
         """Every vendor that has a file, by name."""
-        files = sorted(self.vendors_folder.glob("*.yaml"))
-        return {file.stem: self._vendor(file) for file in files}
+        return {file.stem: self._vendor(file) for file in self._vendor_files()}
+
+    def _vendor_files(self) -> list[Path]:
+        if not self.vendors_folder.is_dir():
+            raise SettingsInvalid(f"{self.vendors_folder}: CLIP_COURIER_VENDORS: there is no such folder")
+        return sorted(self.vendors_folder.glob("*.yaml"))
 
     def vendor(self, name: str) -> Vendor:
         file = self.vendors_folder / f"{name}.yaml"
         if file.parent != self.vendors_folder or not file.exists():
-            known = ", ".join(sorted(p.stem for p in self.vendors_folder.glob("*.yaml"))) or "none"
+            known = ", ".join(path.stem for path in self._vendor_files()) or "none"
             raise VendorUnknown(f"no vendor of that name; known: {known}")
         return self._vendor(file)
 
@@ -212,12 +244,23 @@ class Settings:
             raise SettingsInvalid(f"{file.name}: name: must be the file's stem, {file.stem}")
         return vendor
 
-    def public_key(self, vendor: Vendor) -> bytes:
-        """The vendor's public key file, which lies beside the vendor's own."""
-        path = (self.vendors_folder / vendor.public_key).resolve()
-        if path.parent != self.vendors_folder.resolve() or not path.is_file():
-            raise SettingsInvalid(f"{vendor.name}.yaml: public_key: no such file beside the vendor's file")
-        return path.read_bytes()
+    def public_keys(self, vendor: Vendor) -> list[bytes]:
+        """The vendor's key file, beside the vendor's own: one key, or two where it signs with another than it decrypts.
+
+        Each key is one text, as `gpg --armor --export` writes it; two stand one after the other.
+        """
+        where = f"{vendor.name}.yaml: public_key"
+        path = self.vendors_folder / vendor.public_key
+        if path.name != vendor.public_key or not path.is_file():
+            raise SettingsInvalid(f"{where}: no such file beside the vendor's file")
+        content = path.read_bytes()
+        if b"PRIVATE KEY BLOCK" in content:
+            raise SettingsInvalid(f"{where}: the file holds a private key; ask the vendor to replace it, it is burnt")
+        # A file that is not armoured is left to the keyring to judge.
+        blocks = [_KEY_BLOCK + text for text in content.split(_KEY_BLOCK)[1:]] or [content]
+        if len(blocks) > 1 + (vendor.recipient_fingerprint != vendor.signer_fingerprint):
+            raise SettingsInvalid(f"{where}: the file holds {len(blocks)} keys, more than the fingerprints name")
+        return blocks
 
 
 def load_settings(environ: Mapping[str, str], root: Path | None = None) -> Settings:
@@ -237,22 +280,25 @@ def credentials_from(environ: Mapping[str, str], conn_id: str) -> Connection:
     text = environ.get(f"AIRFLOW_CONN_{conn_id.upper()}")
     if text is None:
         raise ConnectionMissing(f"connection {conn_id} is not defined")
+    connection = _connection(conn_id, text)
+    if connection is None:
+        # Raised out here: the error that was caught in there holds the text, and the text holds secrets.
+        raise ConnectionInvalid(f"connection {conn_id} is not the JSON of a connection")
+    return connection
+
+
+def _connection(conn_id: str, text: str) -> Connection | None:
     try:
         fields = json.loads(text)
+        texts = {name: fields.get(name) for name in ("host", "login", "password")}
         extra = fields.get("extra") or {}
         extra = json.loads(extra) if isinstance(extra, str) else extra
         port = fields.get("port")
-        return Connection(
-            conn_id=conn_id,
-            host=fields.get("host"),
-            port=int(port) if port is not None else None,
-            login=fields.get("login"),
-            password=fields.get("password"),
-            extra=dict(extra),
-        )
-    except (ValueError, TypeError, AttributeError):
-        # The cause holds the text, and the text holds secrets.
-        raise ConnectionInvalid(f"connection {conn_id} is not the JSON of a connection") from None
+        if not isinstance(extra, dict) or not all(isinstance(value, str | None) for value in texts.values()):
+            return None
+        return Connection(conn_id=conn_id, port=int(port) if port is not None else None, extra=extra, **texts)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return None
 
 
 class _TextLoader(yaml.BaseLoader):
@@ -262,7 +308,7 @@ class _TextLoader(yaml.BaseLoader):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         twice = sorted({str(key) for key in keys if keys.count(key) > 1})
         if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"{', '.join(twice)} stands twice", node.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, f"{', '.join(twice)}: stands twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -270,8 +316,13 @@ def _mapping(path: Path) -> dict[str, object]:
     try:
         # BaseLoader builds nothing but text, lists and mappings.
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_TextLoader)  # noqa: S506
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as broken:
-        raise SettingsInvalid(f"{path.name}: cannot be read as YAML: {broken}") from broken
+    except (OSError, UnicodeDecodeError) as broken:
+        raise SettingsInvalid(f"{path.name}: cannot be read ({type(broken).__name__})") from broken
+    except yaml.MarkedYAMLError as broken:
+        line = f"line {broken.problem_mark.line + 1}: " if broken.problem_mark else ""
+        raise SettingsInvalid(f"{path.name}: {line}{broken.problem}") from broken
+    except yaml.YAMLError as broken:
+        raise SettingsInvalid(f"{path.name}: is not YAML ({type(broken).__name__})") from broken
     if content in (None, ""):
         return {}
     if not isinstance(content, dict):
@@ -279,19 +330,28 @@ def _mapping(path: Path) -> dict[str, object]:
     return content
 
 
-def _parse(kind: type[M], content: object, path: Path, under: str = "") -> M:
+def _parse(kind: type[M], content: object, path: Path) -> M:
     try:
         return kind.model_validate(content)
     except ValidationError as invalid:
-        first = invalid.errors()[0]
-        where = ".".join(str(part) for part in ((under,) if under else ()) + first["loc"])
-        hint = _did_you_mean(kind, str(first["loc"][-1])) if first["type"] == "extra_forbidden" and first["loc"] else ""
+        # A mistyped key is both unknown and missing: the first says more.
+        first = min(invalid.errors(), key=lambda error: error["type"] != "extra_forbidden")
+        where = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("list[", "literal[")))
+        hint = _did_you_mean(kind, first["loc"]) if first["type"] == "extra_forbidden" else ""
         more = f" (and {invalid.error_count() - 1} more)" if invalid.error_count() > 1 else ""
-        raise SettingsInvalid(f"{path.name}: {where}: {first['msg']}{hint}{more}") from invalid
+        says = first["msg"].removeprefix("Value error, ")
+        raise SettingsInvalid(f"{path.name}: {where}{': ' if where else ''}{says}{hint}{more}") from invalid
 
 
-def _did_you_mean(kind: type[BaseModel], key: str) -> str:
-    close = get_close_matches(key, [f.alias or name for name, f in kind.model_fields.items()], n=1)
+def _did_you_mean(kind: type[BaseModel], loc: tuple[int | str, ...]) -> str:
+    """The closest key of the model that the unknown one stands in."""
+    schema = kind.model_json_schema()
+    here: Any = schema
+    for part in loc[:-1]:
+        here = here.get("properties", {}).get(part) or here.get("additionalProperties") or {}
+        here = next((one for one in here.get("anyOf", []) if "$ref" in one), here)
+        here = schema["$defs"][here["$ref"].rpartition("/")[2]] if "$ref" in here else here
+    close = get_close_matches(str(loc[-1]), here.get("properties", {}), n=1)
     return f"; did you mean {close[0]}?" if close else ""
 
 
@@ -299,6 +359,7 @@ def json_schemas() -> dict[str, str]:
     """File name → JSON Schema text, for editors; the files under include/schema are written from this."""
     kinds: dict[str, type[BaseModel]] = {
         "vendor": Vendor,
+        "notices": Notices,
         "sampling": Sampling,
         "disclosure": Disclosure,
         "quality": Quality,

@@ -3,33 +3,43 @@
 -- so it depends on nothing but the key and the ids. The two orders are independent.
 CREATE TEMP TABLE drawn AS
 WITH eligible AS (
-    SELECT
-        clip_id,
-        product || ' × ' || locale AS stratum,
-        duration_ms,
-        person_ids,
-        sha256($outer::BLOB || unhex(sha256($inner::BLOB || encode('person:' || clip_id)))) AS person_order,
-        sha256($outer::BLOB || unhex(sha256($inner::BLOB || encode('stratum:' || clip_id)))) AS stratum_order
+    SELECT clip_id, product || ' × ' || locale AS stratum, duration_ms, person_ids
     FROM judged
     WHERE reason IS NULL
-    QUALIFY row_number() OVER (PARTITION BY clip_id ORDER BY recorded_at, duration_ms) = 1
+    -- Validation refuses an id that stands twice; until then any of its rows will do, but always the same.
+    QUALIFY row_number() OVER (
+        PARTITION BY clip_id ORDER BY recorded_at, duration_ms, product, locale, person_ids
+    ) = 1
+),
+ordered AS (
+    SELECT
+        clip_id,
+        person_ids,
+        sha256($outer::BLOB || unhex(sha256($inner::BLOB || encode('person:' || clip_id)))) AS person_order
+    FROM eligible
 ),
 rank_of AS (
     SELECT
         clip_id,
-        row_number() OVER (PARTITION BY person_id ORDER BY person_order) AS place,
+        row_number() OVER (PARTITION BY person_id ORDER BY person_order, clip_id) AS place,
         count(*) OVER (PARTITION BY person_id) AS clips
-    FROM (SELECT clip_id, person_order, unnest(person_ids) AS person_id FROM eligible)
+    FROM (SELECT clip_id, person_order, unnest(person_ids) AS person_id FROM ordered)
+),
+kept AS (
+    SELECT clip_id, least(1.0, $clips_per_person / max(clips)) AS person_probability
+    FROM rank_of
+    GROUP BY clip_id
+    HAVING max(place) <= $clips_per_person
 ),
 thinned AS (
-    SELECT e.*, r.probability AS person_probability
+    SELECT
+        e.clip_id,
+        e.stratum,
+        e.duration_ms,
+        k.person_probability,
+        sha256($outer::BLOB || unhex(sha256($inner::BLOB || encode('stratum:' || e.clip_id)))) AS stratum_order
     FROM eligible e
-    JOIN (
-        SELECT clip_id, max(place) AS place, least(1.0, $clips_per_person / max(clips)) AS probability
-        FROM rank_of
-        GROUP BY clip_id
-    ) r ON r.clip_id = e.clip_id
-    WHERE r.place <= $clips_per_person
+    JOIN kept k ON k.clip_id = e.clip_id
 )
 SELECT
     clip_id,

@@ -22,11 +22,12 @@ SELECT
     coalesce(p.audio_problem NOT IN ('audio_missing', 'audio_outside', 'audio_too_large'), TRUE) AS is_audio_there,
     coalesce(p.audio_problem <> 'audio_hash_mismatch', TRUE) AS is_audio_the_one,
     coalesce(p.audio_problem NOT IN ('audio_corrupt', 'audio_empty'), TRUE) AS is_audio_whole,
-    -- A header may round, and a codec pads; a longer recording holds what nobody asked about.
+    -- A header may round, and a codec pads; a longer recording holds what nobody asked about. A description that is true
+    -- of no recording has a reason of its own.
     coalesce(
-        abs(p.measured_ms - s.duration_ms) <= 500 + s.duration_ms / 20
-            AND p.measured_sample_rate_hz = s.sample_rate_hz
-            AND p.measured_channels = s.channels,
+        (s.duration_ms < 1 OR abs(p.measured_ms - s.duration_ms) <= 500 + s.duration_ms / 20)
+            AND (s.sample_rate_hz < 1 OR p.measured_sample_rate_hz = s.sample_rate_hz)
+            AND (s.channels < 1 OR p.measured_channels = s.channels),
         TRUE
     ) AS is_audio_as_described
 FROM selected s

@@ -1,6 +1,7 @@
 -- Every clip of the landing window with the first reason that keeps it out, contracts §2; no reason means eligible.
--- Reads: clips, consent_events, persons, notices (those that disclose human review and vendors), taken.
--- The order of the CASE is the documented order of refusals (selection.REFUSALS).
+-- Reads: clips, consent_events, persons, notices (those that disclose human review and vendors), taken (once a clip).
+-- The order of the CASE is the documented order of refusals (selection.REFUSALS). `personal_reason` is what a participant
+-- has against it, also where an earlier reason holds: a withdrawal must be seen when the clip has grown too old as well.
 CREATE TEMP TABLE judged AS
 WITH basic AS (
     SELECT
@@ -8,9 +9,9 @@ WITH basic AS (
         clip_id,
         product,
         locale,
-        recorded_at,
+        recorded_at::TIMESTAMPTZ AS recorded_at,
         duration_ms,
-        list_distinct(list_transform(participants, lambda p: p.person_id)) AS person_ids,
+        list_sort(list_distinct(list_transform(participants, lambda p: p.person_id))) AS person_ids,
         CASE
             WHEN clip_id IS NULL OR product IS NULL OR activation IS NULL OR locale IS NULL OR country IS NULL
                 OR recorded_at IS NULL OR duration_ms IS NULL THEN 'malformed'
@@ -25,7 +26,9 @@ WITH basic AS (
     FROM clips
 ),
 heard AS (
-    SELECT row_id, recorded_at, unnest(person_ids) AS person_id FROM basic WHERE basic_reason IS NULL
+    SELECT row_id, recorded_at, unnest(person_ids) AS person_id
+    FROM basic
+    WHERE coalesce(basic_reason, '') NOT IN ('malformed', 'unknown_participant')
 ),
 listener AS (
     SELECT DISTINCT person_id FROM heard
@@ -35,7 +38,8 @@ person AS (
     SELECT
         person_id,
         bool_or(coalesce(is_restricted, FALSE)) AS is_restricted,
-        CASE WHEN bool_and(birth_year IS NOT NULL) THEN max(birth_year) END AS birth_year,
+        max(birth_year) AS birth_year,
+        bool_or(birth_year IS NULL) AS lacks_birth_year,
         bool_and(coalesce(has_guardian_consent, FALSE)) AS has_guardian_consent
     FROM persons
     WHERE person_id IN (FROM listener)
@@ -81,7 +85,10 @@ verdict AS (
         -- A birth year alone: the person may still be a year younger than the difference of the years.
         bool_or(
             NOT coalesce(p.has_guardian_consent, FALSE)
-            AND coalesce(year(l.recorded_at) - p.birth_year <= 18, $birth_year_required)
+            AND (
+                coalesce(year(l.recorded_at) - p.birth_year <= 18, FALSE)
+                OR ($birth_year_required AND coalesce(p.lacks_birth_year, TRUE))
+            )
         ) AS is_minor,
         bool_and(l.is_granted) AS is_granted,
         bool_or(l.is_granted AND coalesce(w.occurred_at >= l.occurred_at, FALSE)) AS is_withdrawn
@@ -89,6 +96,17 @@ verdict AS (
     LEFT JOIN person p ON p.person_id = l.person_id
     LEFT JOIN last_withdrawal w ON w.person_id = l.person_id
     GROUP BY l.row_id
+),
+personal AS (
+    SELECT
+        row_id,
+        CASE
+            WHEN is_restricted THEN 'restricted'
+            WHEN is_minor THEN 'minor'
+            WHEN NOT is_granted THEN 'not_consented'
+            WHEN is_withdrawn THEN 'withdrawn'
+        END AS personal_reason
+    FROM verdict
 )
 SELECT
     b.clip_id,
@@ -97,15 +115,13 @@ SELECT
     b.recorded_at,
     b.duration_ms,
     b.person_ids,
+    p.personal_reason,
     CASE
         WHEN b.basic_reason IS NOT NULL THEN b.basic_reason
-        WHEN v.is_restricted THEN 'restricted'
-        WHEN v.is_minor THEN 'minor'
-        WHEN NOT v.is_granted THEN 'not_consented'
-        WHEN v.is_withdrawn THEN 'withdrawn'
+        WHEN p.personal_reason IS NOT NULL THEN p.personal_reason
         WHEN t.is_recalled THEN 'recalled'
         WHEN t.clip_id IS NOT NULL THEN 'already_delivered'
     END AS reason
 FROM basic b
-LEFT JOIN verdict v ON v.row_id = b.row_id
+LEFT JOIN personal p ON p.row_id = b.row_id
 LEFT JOIN taken t ON t.clip_id = b.clip_id

@@ -1,5 +1,6 @@
 -- The refs of the clips that something keeps out. Reads: clips (with clip_ref), judged.
-SELECT c.clip_ref, coalesce(any_value(j.reason), 'malformed') AS reason
+-- What a participant has against it comes first: it is also what recalls a clip that left long ago.
+SELECT c.clip_ref, coalesce(min(j.personal_reason), min(j.reason), 'malformed') AS reason
 FROM clips c
 LEFT JOIN judged j ON j.clip_id = c.clip_id
 GROUP BY c.clip_ref

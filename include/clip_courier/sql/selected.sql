@@ -1,24 +1,32 @@
--- The drawn clips with the contract's columns, and how many rows of landing carry the same id.
-SELECT
-    row_number() OVER (ORDER BY c.clip_id, c.recorded_at, c.audio_uri) AS row,
-    c.clip_id,
-    c.call_id,
-    c.product,
-    c.activation,
-    c.locale,
-    c.country,
-    c.recorded_at,
-    c.duration_ms,
-    c.sample_rate_hz,
-    c.channels,
-    c.audio_uri,
-    c.audio_sha256,
-    c.participants,
-    list_distinct(list_transform(c.participants, lambda p: p.person_id)) AS person_ids,
-    c.hypotheses,
-    d.stratum,
-    d.inclusion_probability,
-    count(*) OVER (PARTITION BY c.clip_id) AS copies
-FROM clips c
-JOIN drawn d ON d.clip_id = c.clip_id
+-- The drawn clips with the contract's columns, and how many rows of landing carry the same id. Reads: clips, drawn.
+-- Lists are built anew from the fields that the contract names: another field inside them identifies, as a column does.
+WITH chosen AS (
+    SELECT
+        c.clip_id,
+        c.call_id,
+        c.product,
+        c.activation,
+        c.locale,
+        c.country,
+        c.recorded_at::TIMESTAMPTZ AS recorded_at,
+        c.duration_ms,
+        c.sample_rate_hz,
+        c.channels,
+        c.audio_uri,
+        c.audio_sha256,
+        list_transform(c.participants, lambda p: {'person_id': p.person_id, 'role': p.role}) AS participants,
+        list_sort(list_distinct(list_transform(c.participants, lambda p: p.person_id))) AS person_ids,
+        list_transform(
+            c.hypotheses,
+            lambda h: {'rank': h.rank, 'text': h.text, 'confidence': h.confidence, 'engine': h.engine}
+        ) AS hypotheses,
+        d.stratum,
+        d.inclusion_probability,
+        count(*) OVER (PARTITION BY c.clip_id) AS copies
+    FROM clips c
+    JOIN drawn d ON d.clip_id = c.clip_id
+)
+-- Rows of one id are ordered by all that may differ, so that the numbers are the same on every run.
+SELECT row_number() OVER (ORDER BY clip_id, recorded_at, audio_uri, chosen) AS row, *
+FROM chosen
 ORDER BY row

@@ -1,0 +1,61 @@
+"""### Transcripts on their way in
+
+Every hour takes what the vendors returned: each file's signature is checked against the vendor's pinned key, each row
+against the batch that the vendor has, and the vendor gets a report. A vendor without a new return is skipped.
+
+What was taken is announced as an asset; `load_warehouse` then scores it and publishes the warehouse.
+"""
+
+import pendulum
+from airflow.sdk import dag, task
+
+from clip_courier_airflow import FACTS, RETRIES, courier, run, vendor_names
+
+
+@dag(
+    dag_display_name="Collect returns",
+    schedule="0 * * * *",
+    start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
+    catchup=False,
+    max_active_runs=1,
+    default_args=RETRIES,
+    doc_md=__doc__,
+    tags=["clip-courier"],
+)
+def collect_returns():
+    @task(task_display_name="Name the vendors", show_return_value_in_logs=False)
+    def vendors():
+        return vendor_names()
+
+    @task(
+        task_display_name="Collect and match",
+        outlets=[FACTS],
+        pool="clip_courier_vendors",
+        map_index_template="{{ task.op_kwargs['vendor'] }}",
+        show_return_value_in_logs=False,
+    )
+    def collect(vendor):
+        return run(lambda: courier().collect(vendor), skip_when_idle=True)
+
+    collect.expand(vendor=vendors())
+
+
+@dag(
+    dag_display_name="Load the warehouse",
+    schedule=[FACTS],
+    catchup=False,
+    max_active_runs=1,
+    default_args=RETRIES,
+    doc_md="Scores what was returned and swaps the analysts' DuckDB file for a new one.",
+    tags=["clip-courier"],
+)
+def load_warehouse():
+    @task(task_display_name="Score and publish", pool="clip_courier_writer", show_return_value_in_logs=False)
+    def load():
+        return run(lambda: courier().load())
+
+    load()
+
+
+collect_returns()
+load_warehouse()
