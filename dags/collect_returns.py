@@ -2,8 +2,7 @@
 
 Every hour takes what the vendors returned: each file's signature is checked against the vendor's pinned key, each row
 against the batch that the vendor has, and the vendor gets a report. A vendor without a new return is skipped.
-
-What was taken is announced as an asset; `load_warehouse` then scores it and publishes the warehouse.
+What was taken is announced as an asset; `load_warehouse` then publishes the warehouse.
 """
 
 import pendulum
@@ -46,7 +45,7 @@ def collect_returns():
     catchup=False,
     max_active_runs=1,
     default_args=RETRIES,
-    doc_md="Scores what was returned and swaps the analysts' DuckDB file for a new one.",
+    doc_md="Scores what was returned, swaps the analysts' DuckDB file for a new one.",
     tags=["clip-courier"],
 )
 def load_warehouse():
