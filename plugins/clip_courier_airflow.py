@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from airflow.sdk import Asset
@@ -21,6 +22,8 @@ from airflow.sdk.exceptions import (
 
 from clip_courier import errors, model
 from clip_courier.courier import Courier
+from clip_courier.ledger import Ledger
+from clip_courier.overview import Overview, overview
 from clip_courier.settings import load_settings
 
 log = logging.getLogger("clip_courier")
@@ -72,6 +75,17 @@ def credentials(conn_id: str) -> model.Connection:
 def courier() -> Courier:
     """The courier of this deployment: CLIP_COURIER_* from the environment, secrets from Airflow, the wall clock."""
     return Courier(load_settings(os.environ), credentials, lambda: datetime.now(UTC))
+
+
+def see() -> Overview:
+    """What the pages show. It needs no secret: the API server has none."""
+    settings = load_settings(os.environ)
+    return overview(settings.root, Ledger(settings.ledger_url), datetime.now(UTC))
+
+
+def data_docs(night: date) -> Path:
+    """The folder of a night's Data Docs."""
+    return load_settings(os.environ).root.night(night).data_docs
 
 
 def vendor_names() -> list[str]:

@@ -1,6 +1,7 @@
 """The files of one batch: its manifest, which may leave, and its crosswalk, which may not."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,17 +19,36 @@ def read_crosswalk(folder: NightFolder, batch_id: str) -> pa.Table:
     Raises:
         CrosswalkMissing: without it nothing can be matched or recalled.
     """
-    path = folder.crosswalk(batch_id)
-    if not path.exists():
-        raise CrosswalkMissing(f"the crosswalk of batch {batch_id} is not there")
-    return pq.read_table(path)
+    return read_own(folder.crosswalk(batch_id), f"the crosswalk of batch {batch_id}")
 
 
 def current(folder: NightFolder, batch_id: str) -> tuple[pa.Table, pa.Table]:
-    """The manifest's rows and the crosswalk's, both in the order of the refs; the manifest says what is in the batch."""
-    rows = pq.read_table(folder.manifest(batch_id)).cast(MANIFEST).replace_schema_metadata(None).sort_by("clip_ref")
+    """The manifest's rows and the crosswalk's, both in the order of the refs; the manifest says what is in the batch.
+
+    Raises:
+        CrosswalkMissing: a row could not be asked about, sealed with its sound, or recalled.
+    """
+    manifest = read_own(folder.manifest(batch_id), f"the manifest of batch {batch_id}")
+    rows = manifest.cast(MANIFEST).replace_schema_metadata(None).sort_by("clip_ref")
     private = read_crosswalk(folder, batch_id)
-    return rows, private.filter(pc.is_in(private["clip_ref"], rows["clip_ref"])).sort_by("clip_ref")
+    private = private.filter(pc.is_in(private["clip_ref"], rows["clip_ref"])).sort_by("clip_ref")
+    if not private["clip_ref"].equals(rows["clip_ref"]):
+        raise CrosswalkMissing(f"batch {batch_id}: {rows.num_rows} clips, of which {private.num_rows} can be named")
+    return rows, private
+
+
+def read_own(path: Path, what: str) -> pa.Table:
+    """A private file of ours.
+
+    Raises:
+        CrosswalkMissing: it is not there, or is damaged.
+    """
+    try:
+        return pq.read_table(path)
+    except FileNotFoundError:
+        raise CrosswalkMissing(f"{what} is not there") from None
+    except (OSError, pa.ArrowException):
+        raise CrosswalkMissing(f"{what} cannot be read") from None
 
 
 def withhold(folder: NightFolder, batch_id: str, reasons: Mapping[str, str]) -> None:
@@ -45,6 +65,18 @@ def withhold(folder: NightFolder, batch_id: str, reasons: Mapping[str, str]) -> 
     write_parquet(noted, folder.withheld(batch_id))
     write_parquet(rows_except(rows, "clip_ref", refs), folder.manifest(batch_id))
     write_parquet(rows_except(private, "clip_ref", refs), folder.crosswalk(batch_id))
+
+
+def forget_rows(folder: NightFolder, batch_id: str, refs: pa.Array) -> int:
+    """Rewrite the files of a batch that has left without these refs; returns how many rows of the crosswalk went."""
+    gone = 0
+    for path in (folder.manifest(batch_id), folder.crosswalk(batch_id)):
+        rows = read_own(path, f"a file of batch {batch_id}")
+        kept = rows_except(rows, "clip_ref", refs)
+        gone = rows.num_rows - kept.num_rows
+        if gone:
+            write_parquet(kept, path)
+    return gone
 
 
 def rows_except(table: pa.Table, column: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:

@@ -1,10 +1,11 @@
 """The façade: every verb in the order of the night, and the only place where the parts are put together.
 
-The command line and Airflow call this and nothing else. What differs between them (where secrets come from, what time it
-is, who watches) is given at the edge.
+The command line and Airflow call this and nothing else. What differs between them (where secrets come from, what time
+it is, who watches) is given at the edge.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import date
@@ -15,10 +16,20 @@ import pyarrow.parquet as pq
 
 from clip_courier import inbound, loading, manifests, outbound, quality, recalls, selection
 from clip_courier.batch_files import read_crosswalk
-from clip_courier.errors import ConnectionInvalid, CourierError, CrosswalkMissing, GateClosed
+from clip_courier.errors import ConnectionInvalid, CourierError, CrosswalkMissing, GateClosed, VendorUnknown
 from clip_courier.landing import Landing
-from clip_courier.ledger import CANCELLED, DELIVERED, WAITING, WITH_VENDOR, Batch, Ledger, parse_stamp
-from clip_courier.model import Clock, Connection, Credentials, NightFolder, Outcome, Progress, silent, write_parquet
+from clip_courier.ledger import CANCELLED, WITH_VENDOR, Batch, Ledger, parse_stamp
+from clip_courier.model import (
+    Clock,
+    Connection,
+    Credentials,
+    NightFolder,
+    Outcome,
+    Progress,
+    locked,
+    silent,
+    write_parquet,
+)
 from clip_courier.pgp import Keyring, OwnKey, open_keyring
 from clip_courier.pseudonyms import Pseudonyms, pseudonyms_for
 from clip_courier.redaction import harmless_words
@@ -51,11 +62,13 @@ class Courier:
             pseudonyms=self._pseudonyms(night),
             taken=lambda: self._taken(night),
         )
-        return _logged(selection.select(self._root.night(night), self._clock(), given))
+        with self._working(f"night-{night}"):
+            return _logged(selection.select(self._root.night(night), self._clock(), given))
 
     def validate(self, night: date) -> Outcome:
         """Stage 2: Great Expectations over the sample."""
-        return _logged(quality.validate(self._root.night(night), self._landing, self._policy(), self._progress))
+        with self._working(f"night-{night}"):
+            return _logged(quality.validate(self._root.night(night), self._landing, self._policy(), self._progress))
 
     def manifest(self, night: date, vendor: str | None = None) -> Outcome:
         """Stage 3: batches without raw columns, for every vendor or for one."""
@@ -71,7 +84,8 @@ class Courier:
             taken=lambda: self._taken(night),
             progress=self._progress,
         )
-        return _logged(manifests.manifest(folder, list(vendors.values()), self._clock(), given, vendor))
+        with self._working(f"night-{night}"):
+            return _logged(manifests.manifest(folder, list(vendors.values()), self._clock(), given, vendor))
 
     def deliver(self, night: date, vendor: str | None = None) -> Outcome:
         """Stage 4: sealed and sent, vendor by vendor; one vendor's failure does not keep the others waiting."""
@@ -80,7 +94,7 @@ class Courier:
 
         def one(each: Vendor) -> Outcome:
             self._check_gate(each)
-            with self._keyring(each) as keyring:
+            with self._working(f"deliver-{each.name}"), self._keyring(each) as keyring:
                 given = outbound.Delivery(
                     root=self._root,
                     ledger=self._ledger,
@@ -114,7 +128,8 @@ class Courier:
         """Stage 5: what vendors returned since."""
 
         def one(each: Vendor) -> Outcome:
-            with self._keyring(each) as keyring, self._drop(each)() as drop:
+            working = self._working(f"collect-{each.name}")
+            with working, self._keyring(each) as keyring, self._drop(each)() as drop:
                 given = inbound.Collection(
                     root=self._root,
                     ledger=self._ledger,
@@ -131,7 +146,8 @@ class Courier:
         given = loading.Loading(
             root=self._root, ledger=self._ledger, vocabulary=self._vocabulary, pseudonyms=self._pseudonyms
         )
-        return _logged(loading.load(self._clock(), given))
+        with self._working("load"):
+            return _logged(loading.load(self._clock(), given))
 
     def returns(self, vendor: str | None = None) -> Outcome:
         """The whole way in: collect, load."""
@@ -143,50 +159,69 @@ class Courier:
     # -- at any time -------------------------------------------------------------------------------------------
 
     def recall(self, vendor: str | None = None) -> Outcome:
-        """Honour withdrawals: cut what is not sent, recall what is, forget our own copies."""
+        """Honour withdrawals: cut what is not sent, recall what is, forget our own copies, then tell the vendors.
 
-        def one(each: Vendor) -> Outcome:
-            outcome = Outcome("recall", {"vendor": each.name}, is_new=False)
-            waiting = self._ledger.batches(vendor=each.name, states=WAITING)
-            outcome.add(outbound.withdraw(each.name, waiting, self._root, self._refusals))
-            if self._ledger.batches(vendor=each.name, states=WITH_VENDOR):
-                with self._keyring(each) as keyring:
-                    given = recalls.Recalling(
-                        root=self._root,
-                        ledger=self._ledger,
-                        keyring=keyring,
-                        open_drop=self._drop(each),
-                        refusals=self._refusals,
-                        clock=self._clock,
-                    )
-                    outcome.add(recalls.recall(each, given))
-            return outcome
-
-        outcome = self._for_each("recall", vendor, one)
-        outcome.add(_logged(recalls.forget(self._root, self._refusals)))
+        What is ours to do is done first, and for every vendor that was ever sent anything: no server that is down and
+        no vendor whose file is gone can keep a person waiting.
+        """
+        if vendor is not None:
+            self._settings.vendor(vendor)
+        outcome = Outcome("recall", {"vendors": {}}, is_new=False)
+        with self._working("recall"):
+            for name in [vendor] if vendor else sorted({b.vendor for b in self._ledger.batches()}):
+                outcome.add(_logged(self._withdraw(name)), name)
+                opened = recalls.open_recalls(self._root, self._ledger, self._refusals, self._clock(), name)
+                outcome.add(_logged(opened), name)
+            outcome.add(_logged(recalls.forget(self._root, self._ledger, self._refusals)))
+            self._tell(vendor, outcome)
+        self._sweep()
+        if not outcome.is_new:
+            outcome.say("recall: nothing to withhold, recall or forget")
         return outcome
+
+    def _withdraw(self, vendor: str) -> Outcome:
+        """Not while a delivery runs: it asks consent itself at the last moment; the next `recall` sees what left."""
+        with locked(self._root.lock(f"deliver-{vendor}"), waits=False) as is_ours:
+            if not is_ours:
+                return Outcome("withdraw", is_new=False)
+            return outbound.withdraw(vendor, self._root, self._ledger, self._refusals, self._clock())
+
+    def _tell(self, only: str | None, outcome: Outcome) -> None:
+        """Notices to every vendor with an open recall, and receipts from it."""
+        vendors = self._settings.vendors()
+        for name in sorted({r.vendor for r in self._ledger.recalls(only) if r.state != "RECEIPTED"}):
+            try:
+                if name not in vendors:
+                    raise VendorUnknown(f"vendor {name} has open recalls and no file")
+                each = vendors[name]
+                with self._keyring(each) as keyring:
+                    given = recalls.Recalling(self._root, self._ledger, keyring, self._drop(each), self._clock)
+                    outcome.add(_logged(recalls.notify(each, given)), name)
+            except CourierError as failed:
+                log.error("recall: vendor %s: %s: %s", name, type(failed).__name__, failed)
+                outcome.failures.append(failed)
 
     def status(self, night: date | None = None, vendor: str | None = None) -> Outcome:
         """Where every batch is, what is overdue, and which recalls are open."""
         batches = self._ledger.batches(night=night, vendor=vendor)
-        returned = {r.batch_id for r in self._ledger.returns() if r.accepted_rows}
+        answered = {r.batch_id for r in self._ledger.returns(vendor) if r.accepted_rows}
+        all_recalls = self._ledger.recalls(vendor)
+        recalled = Counter[str]()
+        for recall in all_recalls:
+            recalled[recall.batch_id] += recall.clip_count
         outcome = Outcome("status", {"batches": {}, "overdue": 0, "open_recalls": 0}, is_new=False)
-        states: dict[str, int] = {}
         for batch in batches:
-            states[batch.state] = states.get(batch.state, 0) + 1
-            is_overdue = (
-                bool(batch.state == DELIVERED and batch.due_at and parse_stamp(batch.due_at) < self._clock())
-                and batch.batch_id not in returned
-            )
-            outcome.counts["overdue"] = int(str(outcome.counts["overdue"])) + is_overdue
+            is_late = batch.due_at is not None and parse_stamp(batch.due_at) < self._clock()
+            is_owed = batch.batch_id not in answered and batch.clip_count > recalled[batch.batch_id]
+            outcome.count("overdue", int(is_late and is_owed))
             due = f", due {batch.due_at}" if batch.due_at else ""
-            outcome.say(
-                f"{batch.batch_id}  {batch.state}  {batch.clip_count} clips{due}{' OVERDUE' if is_overdue else ''}"
-            )
-        recall_rows = [r for r in self._ledger.recalls(vendor) if r.state != "RECEIPTED"]
-        for recall in recall_rows:
-            outcome.say(f"{recall.batch_id}  recall {recall.n}  {recall.state}  {recall.clip_count} clips")
-        outcome.counts.update({"batches": states, "open_recalls": len(recall_rows)})
+            late = " OVERDUE" if is_late and is_owed else ""
+            outcome.say(f"{batch.batch_id}  {batch.state}  {batch.clip_count} clips{due}{late}")
+        for recall in all_recalls:
+            if recall.state != "RECEIPTED":
+                outcome.count("open_recalls")
+                outcome.say(f"{recall.batch_id}  recall {recall.n}  {recall.state}  {recall.clip_count} clips")
+        outcome.counts["batches"] = dict(Counter(batch.state for batch in batches))
         if not outcome.lines:
             outcome.say("status: no batches")
         return outcome
@@ -210,15 +245,26 @@ class Courier:
 
     def _accounted(self, batch: Batch) -> int:
         """The clips of a batch: each is in the crosswalk, or was recalled."""
-        here = read_crosswalk(self._root.night(batch.night_date), batch.batch_id).num_rows
-        recalled = len(recalls.recalled_refs(self._root, batch.batch_id))
-        if batch.state in WITH_VENDOR and here + recalled != batch.clip_count:
-            raise CrosswalkMissing(
-                f"batch {batch.batch_id}: {batch.clip_count} clips left, {here + recalled} can be named"
-            )
-        return here + recalled
+        crosswalk = read_crosswalk(self._root.night(batch.night_date), batch.batch_id)
+        # Between a tombstone and the end of `recall` a clip may stand in both.
+        named = recalls.recalled_refs(self._root, batch.batch_id).union(crosswalk["clip_ref"].to_pylist())
+        if batch.state in WITH_VENDOR and len(named) != batch.clip_count:
+            raise CrosswalkMissing(f"batch {batch.batch_id}: {batch.clip_count} clips left, {len(named)} can be named")
+        return len(named)
 
     # -- the parts ---------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _working(self, name: str) -> Iterator[None]:
+        """Whoever does the same work at the same time waits; the steps of a crash are then the only ones to fear."""
+        with locked(self._root.lock("work"), is_shared=True), locked(self._root.lock(name)):
+            yield
+
+    def _sweep(self) -> None:
+        """When nobody works, what lies half written is a killed run's, and may hold anybody's rows."""
+        with locked(self._root.lock("work"), waits=False) as is_quiet:
+            for leftover in self._root.crosswalk.rglob(".*.part") if is_quiet else ():
+                leftover.unlink(missing_ok=True)
 
     def _for_each(self, verb: str, only: str | None, one: Callable[[Vendor], Outcome]) -> Outcome:
         """Do it for one vendor, or for all of them: then a failure is kept and the next vendor has its turn."""

@@ -14,7 +14,7 @@ MAX_TEMP_PATH = 60  # an agent's socket path must stay under 108 bytes; above it
 def temporary_home() -> Iterator[Path]:
     """A private GNUPGHOME (mode 0700) under the system's temporary folder, removed together with its agent."""
     parent = tempfile.gettempdir()
-    home = Path(tempfile.mkdtemp(prefix="gpg-", dir=parent if len(parent) <= MAX_TEMP_PATH else "/tmp"))  # noqa: S108
+    home = Path(tempfile.mkdtemp(prefix="courier-gpg-", dir=parent if len(parent) <= MAX_TEMP_PATH else "/tmp"))  # noqa: S108
     try:
         yield home
     finally:

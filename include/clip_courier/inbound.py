@@ -8,20 +8,18 @@ import io
 import json
 import logging
 import re
-import tempfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from clip_courier.batch_files import read_crosswalk
-from clip_courier.errors import ReturnRefused, ReturnUnreadable, ReturnUntrusted
-from clip_courier.ledger import ACCEPTED, REFUSED, WITH_VENDOR, Batch, Ledger, Return
+from clip_courier.batch_files import read_crosswalk, read_own
+from clip_courier.errors import CourierError, ReturnRefused, ReturnUnreadable, ReturnUntrusted, TransferFailed
+from clip_courier.ledger import ACCEPTED, REFUSED, SEALED, WITH_VENDOR, Batch, Ledger, Return
 from clip_courier.model import BATCH_ID, SCHEMA_VERSION, STATUSES, Outcome, Progress, Root, stamp, write_parquet
 from clip_courier.pgp import Keyring
 from clip_courier.returned_files import FORMATS, read_returned
@@ -42,7 +40,7 @@ ROW_CODES: Final = {
     "bad_annotator_ref": "annotator_ref must be text",
     "missing_annotator": "annotator_ref is required",
     "bad_submitted_at": "submitted_at must be RFC 3339 with an offset",
-    "bad_chosen_rank": "chosen_rank must be a whole number from 1",
+    "bad_chosen_rank": "chosen_rank must be a whole number from 1 to 127",
     "bad_revision": "revision must be a whole number from 0",
     "bad_note": "note must be text of at most 20,000 characters",
     "duplicate": "this revision of the clip was taken before; raise the revision to replace it",
@@ -53,9 +51,11 @@ REJECTED_ROWS: Final = pa.schema(
 )
 # A return is text; what is larger than this is something else.
 MAX_SEALED_BYTES: Final = 64 * 1024 * 1024
-MAX_OPENED_BYTES: Final = 512 * 1024 * 1024
+MAX_OPENED_BYTES: Final = 256 * 1024 * 1024
 _MAX_READY_BYTES: Final = 64 * 1024
-_NAME = re.compile(rf"^(?P<batch_id>[a-z0-9_-]+)\.(?P<n>[1-9]\d{{0,5}})\.(?P<format>{'|'.join(FORMATS)})\.pgp$")
+_NAME = re.compile(
+    rf"^(?P<batch_id>{BATCH_ID.pattern.strip('^$')})\.(?P<n>[1-9]\d{{0,5}})\.(?P<format>{'|'.join(FORMATS)})\.pgp$"
+)
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 
 
@@ -83,21 +83,27 @@ class _Ready:
 
 
 def collect(vendor: Vendor, now: datetime, drop: Drop, given: Collection) -> Outcome:
-    """Take every complete return of the vendor that was not taken before."""
+    """Take every complete return of the vendor that was not taken before.
+
+    A file that cannot be taken now is a failure of the outcome, and stays for the next run; the others are taken.
+    Not for two processes at once: the caller holds the vendor's lock.
+    """
     outcome = Outcome(
         "collect", {"vendor": vendor.name, "files": 0, "accepted": 0, "rejected": 0, "refused_files": 0}, is_new=False
     )
-    complete = _not_taken(_complete(drop, outcome), given.ledger.returns(vendor.name), outcome)
+    complete = _not_taken(_complete(vendor, drop, given.ledger, outcome), given.ledger.returns(vendor.name), outcome)
     for place, ready in enumerate(complete, start=1):
-        result = _take(vendor, ready, now, drop, given)
+        try:
+            result = _take(vendor, ready, now, drop, given)
+        except CourierError as failed:
+            log.error("return %s of %s: %s: %s", ready.file.name, vendor.name, type(failed).__name__, failed)
+            outcome.failures.append(failed)
+            continue
         outcome.is_new = True
-        for name, value in (
-            ("files", 1),
-            ("accepted", result.accepted_rows),
-            ("rejected", result.rejected_rows),
-            ("refused_files", int(result.state == REFUSED)),
-        ):
-            outcome.counts[name] = int(str(outcome.counts[name])) + value
+        outcome.count("files")
+        outcome.count("accepted", result.accepted_rows)
+        outcome.count("rejected", result.rejected_rows)
+        outcome.count("refused_files", int(result.state == REFUSED))
         told = f"refused whole: {result.reason}" if result.reason else f"{result.accepted_rows} rows accepted"
         outcome.say(f"collect: {ready.file.name}: {told}, {result.rejected_rows} rejected")
         given.progress(f"collecting from {vendor.name}", place, len(complete))
@@ -121,33 +127,51 @@ def _not_taken(complete: list[_Ready], taken: list[Return], outcome: Outcome) ->
     return new
 
 
-def _complete(drop: Drop, outcome: Outcome) -> list[_Ready]:
-    """The returns that count: well named, announced, and as long as announced."""
+def _complete(vendor: Vendor, drop: Drop, ledger: Ledger, outcome: Outcome) -> list[_Ready]:
+    """The returns that count, in the order of their numbers: well named, announced, and as long as announced."""
     files = {file.name: file for file in drop.list("returns")}
+    matches = [match for match in map(_NAME.match, sorted(files)) if match]
+    announced = Counter(_ready_name(match) for match in matches)
+    # The vendor may see its drop a moment before we have it on record: between the ready file and the ledger.
+    early = {b.batch_id for b in ledger.batches(vendor=vendor.name, states=[SEALED])}
     found, waiting = [], 0
-    for name, file in sorted(files.items()):
-        match = _NAME.match(name)
-        if not match:
-            continue
-        announced = f"{match['batch_id']}.{match['n']}.ready.json"
-        ready = _announcement(drop, announced) if announced in files else None
-        if ready is None or ready[0] != file.size_bytes:
+    for match in matches:
+        file, ready = files[match[0]], files.get(_ready_name(match))
+        facts = None
+        # Two files under one number are announced by one ready file: nobody knows which is meant.
+        if ready and announced[ready.name] == 1 and match["batch_id"] not in early:
+            facts = _announcement(drop, ready, outcome)
+        if facts is None or facts[0] != file.size_bytes:
             waiting += 1
             continue
-        found.append(_Ready(file, match["batch_id"], int(match["n"]), match["format"], *ready))
+        found.append(_Ready(file, match["batch_id"], int(match["n"]), match["format"], *facts))
     if waiting:
         outcome.counts["unfinished"] = waiting
         outcome.say(f"collect: {waiting} files are not (rightly) announced by their ready file yet")
-    return found
+    others = len(files) - len(matches) - sum(name in files for name in announced)
+    if others:
+        outcome.counts["other_files"] = others
+        outcome.say(f"collect: {others} files have names that no return has; they are left alone")
+    return sorted(found, key=lambda ready: (ready.batch_id, ready.n))
 
 
-def _announcement(drop: Drop, name: str) -> tuple[int, str] | None:
+def _ready_name(match: re.Match[str]) -> str:
+    return f"{match['batch_id']}.{match['n']}.ready.json"
+
+
+def _announcement(drop: Drop, file: RemoteFile, outcome: Outcome) -> tuple[int, str] | None:
+    """What a ready file says: size in bytes and SHA-256 in hex; None when that is not what it says."""
+    if file.size_bytes > _MAX_READY_BYTES:
+        return None
     sink = io.BytesIO()
-    drop.get("returns", name, sink, max_bytes=_MAX_READY_BYTES)
     try:
+        drop.get("returns", file.name, sink, max_bytes=_MAX_READY_BYTES)
         ready = json.loads(sink.getvalue())
         size, digest = ready["size_bytes"], str(ready["sha256"]).lower()
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    except TransferFailed as failed:
+        outcome.failures.append(failed)
         return None
     return (size, digest) if isinstance(size, int) and _SHA256.match(digest) else None
 
@@ -157,7 +181,7 @@ def _take(vendor: Vendor, ready: _Ready, now: datetime, drop: Drop, given: Colle
     try:
         batch = _batch_of(vendor, ready, given.ledger)
         rows = _rows(vendor, ready, drop, given.keyring)
-        judged = _judge(rows, batch, ready.n, given)
+        judged = _judge(rows, batch, given)
     except ReturnRefused as refused:
         log.warning("return %s of %s refused whole: %s", ready.file.name, vendor.name, refused.reason)
         result = Return(ready.batch_id, ready.n, vendor.name, ready.sha256, REFUSED, refused.reason, 0, 0, stamp(now))
@@ -183,7 +207,7 @@ def _numbered(rows: pa.Table, ready: _Ready) -> pa.Table:
 
 
 def _batch_of(vendor: Vendor, ready: _Ready, ledger: Ledger) -> Batch:
-    batch = ledger.batch(ready.batch_id) if BATCH_ID.match(ready.batch_id) else None
+    batch = ledger.batch(ready.batch_id)
     if batch is None or batch.vendor != vendor.name or batch.state not in WITH_VENDOR:
         raise ReturnUntrusted("not_your_batch", "the file is for a batch that this vendor does not have")
     return batch
@@ -192,25 +216,23 @@ def _batch_of(vendor: Vendor, ready: _Ready, ledger: Ledger) -> Batch:
 def _rows(vendor: Vendor, ready: _Ready, drop: Drop, keyring: Keyring) -> pa.Table:
     if ready.size_bytes > MAX_SEALED_BYTES:
         raise ReturnUnreadable("too_large", "the file is larger than a return can be")
-    with tempfile.TemporaryDirectory(prefix="return-") as folder:
-        sealed, opened = Path(folder, "sealed"), Path(folder, "opened")
-        with sealed.open("wb") as sink:
-            _, digest = drop.get("returns", ready.file.name, sink, max_bytes=MAX_SEALED_BYTES)
-        if digest != ready.sha256:
-            raise ReturnUntrusted("hash_mismatch", "the file is not the one that its ready file announces")
-        keyring.open(sealed, opened, signers={vendor.signer_fingerprint}, max_bytes=MAX_OPENED_BYTES)
-        return read_returned(opened, ready.file_format)
+    sealed = io.BytesIO()
+    _, digest = drop.get("returns", ready.file.name, sealed, max_bytes=MAX_SEALED_BYTES)
+    if digest != ready.sha256:
+        raise ReturnUntrusted("hash_mismatch", "the file is not the one that its ready file announces")
+    signers = {vendor.signer_fingerprint}
+    return read_returned(
+        keyring.open_bytes(sealed.getvalue(), signers=signers, max_bytes=MAX_OPENED_BYTES), ready.file_format
+    )
 
 
-def _judge(rows: pa.Table, batch: Batch, n: int, given: Collection) -> pa.Table:
+def _judge(rows: pa.Table, batch: Batch, given: Collection) -> pa.Table:
     """Each row with its code, or null when it is good."""
     crosswalk = read_crosswalk(given.root.night(batch.night_date), batch.batch_id)
-    # The pyarrow reader would take one file of another schema for all of them.
-    earlier = [
-        pq.read_table(path, columns=["clip_ref", "revision"])
-        for path in sorted(given.root.returns.glob(f"{batch.batch_id}.*.parquet"))
-        if path != given.root.returned(batch.batch_id, n)
-    ]
+    # What a run that broke off wrote is not on record, and will be judged again.
+    taken = [r for r in given.ledger.returns(batch.vendor) if r.batch_id == batch.batch_id and r.state == ACCEPTED]
+    files = [read_own(given.root.returned(r.batch_id, r.n), f"return {r.n} of batch {r.batch_id}") for r in taken]
+    earlier = [file.select(["clip_ref", "revision"]) for file in files]
     none = pa.table({"clip_ref": pa.array([], pa.string()), "revision": pa.array([], pa.int64())})
     with Tables() as tables:
         tables.register("returned", rows)

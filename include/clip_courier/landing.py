@@ -5,24 +5,34 @@ Any place that Arrow's filesystems reach will do: a folder, or a URL such as `s3
 
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from clip_courier.errors import AudioUnusable, LandingMissing, LandingSchemaBroken, LandingUnreadable
+from clip_courier.errors import AudioUnusable, LandingMissing, LandingSchemaBroken, LandingUnreadable, QueryFailed
 from clip_courier.model import CLIPS, CONSENT_EVENTS, PERSONS
 from clip_courier.tables import Tables
 
 # A clip is half a minute of speech; what is larger than this is something else.
 MAX_AUDIO_BYTES = 256 * 1024 * 1024
-_PARTITION = re.compile(r"recorded_date=(\d{4}-\d{2}-\d{2})")
+# A file of clips may lack these columns: the contract lets them be null, and nothing is decided by them. A person's
+# columns may be null as well, but where `is_restricted` is missing altogether nobody would be restricted.
+_MAY_LACK = frozenset({"call_id", "audio_sha256", "words"})
+# Where a row may say that its recording lies outside of landing. Arrow knows more schemes, and some of them lead to any
+# file of this machine (`local://`, `fsspec+file://`).
+_REMOTE = frozenset({"s3", "gs", "gcs", "abfs", "abfss", "hdfs"})
+_CONTRACTS = {"clips": CLIPS, "consent_events": CONSENT_EVENTS, "persons": PERSONS}
+_PARTITION = re.compile(r"(?:^|/)recorded_date=(\d{4}-\d{2}-\d{2})/")
 
 
 @dataclass(frozen=True)
@@ -35,22 +45,24 @@ class Landing:
     """`location` is a folder or a URL. The relations it gives to a session are `clips`, `consent_events`, `persons`."""
 
     def __init__(self, location: str) -> None:
-        self._is_local = "://" not in location
-        if self._is_local:
-            self._files, self._base = pafs.LocalFileSystem(), str(Path(location).absolute())
-        else:
+        if "://" in location:
             try:
-                self._files, self._base = pafs.FileSystem.from_uri(location)
-            except (pa.ArrowInvalid, OSError) as error:
-                raise LandingMissing(f"landing {location.split('://')[0]}://… cannot be opened") from error
-            self._is_local = isinstance(self._files, pafs.LocalFileSystem)
+                self._files, base = pafs.FileSystem.from_uri(location)
+            except (pa.ArrowException, OSError, ImportError):
+                # The address may hold a password, and the cause repeats it.
+                raise LandingMissing(f"landing {location.split('://')[0]}://… cannot be opened") from None
+            self._base = base.rstrip("/")
+        else:
+            self._files, self._base = pafs.LocalFileSystem(), str(Path(location).absolute())
+        self._is_local = isinstance(self._files, pafs.LocalFileSystem)
 
-    def attach(self, tables: Tables, oldest: date, cleanup: ExitStack) -> int:
-        """Register the three relations; partitions before `oldest` are counted, not read. Returns that count of clips.
+    @contextmanager
+    def attached(self, tables: Tables, oldest: date) -> Iterator[int]:
+        """The three relations for the block; partitions before `oldest` are counted, not read. Gives that count of clips.
 
         Raises:
             LandingMissing: there is no partition in the window, or no consent events or persons at all.
-            LandingUnreadable: a file is not Parquet.
+            LandingUnreadable: a file is not Parquet, or turns out to be damaged in the block.
             LandingSchemaBroken: a column is missing or has another type than the contract's.
         """
         clips = self._list("clips")
@@ -58,15 +70,15 @@ class Landing:
         if not inside:
             newest = max((f.partition for f in clips if f.partition), default=None)
             raise LandingMissing(f"no partition clips/recorded_date=… since {oldest}; the newest is {newest or 'none'}")
-        self._attach(tables, "clips", inside, CLIPS, cleanup)
-        self.attach_people(tables, cleanup)
         outside = (f.path for f in clips if f.partition is not None and f.partition < oldest)
-        return sum(self._footer(path).num_rows for path in outside)
+        with self._attached(tables, {"clips": inside, **self._people()}):
+            yield sum(self._footer(path).num_rows for path in outside)
 
-    def attach_people(self, tables: Tables, cleanup: ExitStack) -> None:
-        """Register `consent_events` and `persons` alone."""
-        self._attach(tables, "consent_events", self._required("consent_events"), CONSENT_EVENTS, cleanup)
-        self._attach(tables, "persons", self._required("persons"), PERSONS, cleanup)
+    @contextmanager
+    def attached_people(self, tables: Tables) -> Iterator[None]:
+        """`consent_events` and `persons` alone; raises as `attached` does."""
+        with self._attached(tables, self._people()):
+            yield
 
     def audio(self, uri: str) -> bytes:
         """The bytes of a recording.
@@ -76,82 +88,145 @@ class Landing:
         """
         files, path = self._locate(uri)
         try:
-            if files.get_file_info(path).size is None or files.get_file_info(path).type != pafs.FileType.File:
+            info = files.get_file_info(path)
+            if info.type != pafs.FileType.File or info.size is None:
                 raise AudioUnusable("audio_missing", "a recording is not where its row says")
-            if files.get_file_info(path).size > MAX_AUDIO_BYTES:
+            if info.size > MAX_AUDIO_BYTES:
                 raise AudioUnusable("audio_too_large", "a recording is larger than any clip can be")
             with files.open_input_file(path) as stream:
                 return bytes(stream.read())
-        except (OSError, pa.ArrowInvalid):
+        except (OSError, pa.ArrowException):
             # The cause names the file, and the name may identify someone.
             raise AudioUnusable("audio_missing", "a recording is not where its row says") from None
 
     def _locate(self, uri: str) -> tuple[pafs.FileSystem, str]:
         outside = AudioUnusable("audio_outside", "a recording's address leads out of landing/audio")
-        if not uri or any(ord(c) < 32 for c in uri) or "\\" in uri or ".." in PurePosixPath(uri).parts:
+        scheme, mark, rest = uri.partition("://")
+        if mark and scheme.lower() in _REMOTE:
+            # A row may not bring a login or name the server that we ask.
+            if "?" in uri or "@" in rest.split("/")[0]:
+                raise outside
+            return _remote(uri)
+        if (mark and scheme.lower() != "file") or (uri.startswith("/") and not mark):
             raise outside
-        if "://" in uri and not uri.startswith("file:"):
-            try:
-                return pafs.FileSystem.from_uri(uri)
-            except (pa.ArrowInvalid, OSError):
-                raise AudioUnusable("audio_missing", "a recording's address cannot be opened") from None
         audio = f"{self._base}/audio"
-        path = uri.removeprefix("file://") if uri.startswith("file://") else f"{audio}/{uri}"
-        if uri.startswith("/") or not self._inside(audio, path):
+        path = unquote(rest) if mark else f"{audio}/{uri}"
+        is_odd = "\\" in path or any(unicodedata.category(c) in ("Cc", "Cs") for c in path)
+        if not uri or is_odd or ".." in PurePosixPath(path).parts or not self._is_inside(audio, path):
             raise outside
         return self._files, path
 
-    def _inside(self, folder: str, path: str) -> bool:
+    def _is_inside(self, folder: str, path: str) -> bool:
         """Also when a link stands in the way."""
         if not self._is_local:
             return path.startswith(folder + "/")
-        return Path(path).resolve().is_relative_to(Path(folder).resolve())
+        try:
+            return Path(path).resolve().is_relative_to(Path(folder).resolve())
+        except (OSError, RuntimeError):
+            # Links that lead in a circle lead nowhere.
+            return False
 
     def _list(self, relation: str) -> list[_File]:
-        selector = pafs.FileSelector(f"{self._base}/{relation}", allow_not_found=True, recursive=True)
+        """The Parquet files of a relation; what a writer hides (`_temporary/`, `.part`) is not finished."""
+        folder = f"{self._base}/{relation}"
+        try:
+            infos = self._files.get_file_info(pafs.FileSelector(folder, allow_not_found=True, recursive=True))
+        except (pa.ArrowException, OSError):
+            raise LandingMissing(f"{relation}/ in landing cannot be listed") from None
         found = []
-        for info in self._files.get_file_info(selector):
-            name = PurePosixPath(info.path).name
-            if info.type != pafs.FileType.File or not name.endswith(".parquet") or name[0] in "._":
-                continue
-            match = _PARTITION.search(info.path)
-            found.append(_File(info.path, date.fromisoformat(match.group(1)) if match else None))
+        for info in infos:
+            inner = info.path.removeprefix(folder).lstrip("/")
+            is_hidden = any(part[0] in "._" for part in inner.split("/"))
+            if info.type == pafs.FileType.File and inner.endswith(".parquet") and not is_hidden:
+                found.append(_File(info.path, _partition_of(inner)))
         return sorted(found, key=lambda f: f.path)
 
-    def _required(self, relation: str) -> list[str]:
-        paths = [f.path for f in self._list(relation)]
-        if not paths:
-            raise LandingMissing(f"no {relation}/*.parquet in landing")
-        return paths
+    def _people(self) -> dict[str, Sequence[str]]:
+        found = {relation: [f.path for f in self._list(relation)] for relation in ("consent_events", "persons")}
+        for relation, paths in found.items():
+            if not paths:
+                raise LandingMissing(f"no {relation}/*.parquet in landing")
+        return dict(found)
+
+    @contextmanager
+    def _attached(self, tables: Tables, files: Mapping[str, Sequence[str]]) -> Iterator[None]:
+        for name, paths in files.items():
+            for path in paths:
+                for problem in schema_problems(self._schema(path), _CONTRACTS[name]):
+                    raise LandingSchemaBroken(f"{self._relative(path)}: {problem}")
+        with tempfile.TemporaryDirectory(prefix="landing-") as folder:
+            try:
+                for name, paths in files.items():
+                    self._attach(tables, name, paths, Path(folder))
+                yield
+            except QueryFailed:
+                damaged = next((p for paths in files.values() for p in paths if not self._is_whole(p)), None)
+                if damaged is None:
+                    raise
+                raise LandingUnreadable(f"{self._relative(damaged)} is damaged") from None
+
+    def _attach(self, tables: Tables, name: str, paths: Sequence[str], folder: Path) -> None:
+        contract = _CONTRACTS[name]
+        if not self._is_local:
+            tables.register(name, ds.dataset(list(paths), filesystem=self._files, schema=contract, format="parquet"))
+            return
+        # An empty file with the contract's schema gives a nullable column that a file lacks its name and type.
+        pq.write_table(contract.empty_table(), folder / f"{name}.parquet")
+        tables.view(name, [folder / f"{name}.parquet", *paths])
 
     def _footer(self, path: str) -> pq.FileMetaData:
         try:
             with self._files.open_input_file(path) as stream:
                 return pq.ParquetFile(stream).metadata
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError) as error:
             raise LandingUnreadable(f"{self._relative(path)} is not a Parquet file") from error
+
+    def _schema(self, path: str) -> pa.Schema:
+        try:
+            return self._footer(path).schema.to_arrow_schema()
+        except pa.ArrowException as error:
+            raise LandingUnreadable(f"{self._relative(path)} has columns of a kind that cannot be read") from error
+
+    def _is_whole(self, path: str) -> bool:
+        """Read to the end; asked only when something has failed."""
+        try:
+            with self._files.open_input_file(path) as stream:
+                for _ in pq.ParquetFile(stream).iter_batches():
+                    pass
+        except (pa.ArrowException, OSError):
+            return False
+        return True
 
     def _relative(self, path: str) -> str:
         return path.removeprefix(self._base).lstrip("/")
 
-    def _attach(self, tables: Tables, name: str, paths: Sequence[str], contract: pa.Schema, cleanup: ExitStack) -> None:
-        for path in paths:
-            for problem in schema_problems(self._footer(path).schema.to_arrow_schema(), contract):
-                raise LandingSchemaBroken(f"{self._relative(path)}: {problem}")
-        if not self._is_local:
-            tables.register(name, ds.dataset(list(paths), filesystem=self._files, schema=contract, format="parquet"))
-            return
-        # An empty file with the contract's schema gives a nullable column that a file lacks its name and type.
-        folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="landing-")))
-        pq.write_table(contract.empty_table(), folder / "contract.parquet")
-        tables.view(name, [folder / "contract.parquet", *paths])
+
+def _partition_of(inner: str) -> date | None:
+    """None, so always read, when the folder's name is no date: a row is judged by its own time anyway."""
+    match = _PARTITION.search(inner)
+    try:
+        return date.fromisoformat(match.group(1)) if match else None
+    except ValueError:
+        return None
+
+
+def _remote(uri: str) -> tuple[pafs.FileSystem, str]:
+    try:
+        files, path = pafs.FileSystem.from_uri(uri)
+    except (pa.ArrowException, OSError, ImportError):
+        raise AudioUnusable("audio_missing", "a recording's address cannot be opened") from None
+    return files, path
 
 
 def schema_problems(found: pa.Schema, contract: pa.Schema) -> Iterator[str]:
     """What keeps a file from being read as the contract says, in names and types. Columns beside the contract's may stand."""
+    spelt = Counter(name.lower() for name in found.names)
     for wanted in contract:
-        if wanted.name not in found.names:
-            if not wanted.nullable or contract is not CLIPS:
+        if spelt[wanted.name] > (wanted.name in found.names):
+            # SQL does not tell them apart, so another column could be read in its place.
+            yield f"column {wanted.name} stands twice, or in other letters"
+        elif wanted.name not in found.names:
+            if contract is not CLIPS or wanted.name not in _MAY_LACK:
                 yield f"column {wanted.name} is missing"
         elif not _fits(found.field(wanted.name).type, wanted.type):
             yield f"column {wanted.name} is {found.field(wanted.name).type}, must be {wanted.type}"
@@ -166,7 +241,8 @@ def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:
     if pa.types.is_string(wanted):
         return bool(pa.types.is_string(found) or pa.types.is_large_string(found))
     if pa.types.is_integer(wanted):
-        return bool(pa.types.is_integer(found))
+        # What is too large for any of our numbers would become one that Parquet cannot hold.
+        return bool(pa.types.is_integer(found)) and found != pa.uint64()
     if pa.types.is_floating(wanted):
         return bool(pa.types.is_floating(found))
     if pa.types.is_timestamp(wanted):

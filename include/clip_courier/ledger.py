@@ -181,7 +181,9 @@ class Ledger:
         try:
             self._make_tables()
         except LedgerUnavailable:
-            # On PostgreSQL two that begin at once may both try to make them; then they are there for the second try.
+            if self._engine.dialect.name == "sqlite":
+                raise
+            # On a server two that begin at once may both try to make them; then they are there for the second try.
             self._make_tables()
 
     def _make_tables(self) -> None:

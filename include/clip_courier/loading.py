@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from clip_courier import scoring, warehouse
-from clip_courier.ledger import LOADED, REFUSED, RETURNED, Batch, Ledger, parse_stamp
+from clip_courier.batch_files import read_own
+from clip_courier.ledger import ACCEPTED, LOADED, REFUSED, RETURNED, Batch, Ledger, Return, parse_stamp
 from clip_courier.model import CLIPS, NightFolder, Outcome, Root, write_text
 from clip_courier.pseudonyms import OURSELVES, Pseudonyms
 from clip_courier.redaction import Redactor
@@ -121,37 +121,43 @@ class Loading:
 
 
 def load(now: datetime, given: Loading) -> Outcome:
-    """Publish the warehouse when anything that it is built from has changed, and move RETURNED batches to LOADED."""
-    batches = given.ledger.batches()
-    inputs = _digest_of_inputs(given, batches)
+    """Publish the warehouse when anything that it is built from has changed, and move RETURNED batches to LOADED.
+
+    Not for two processes at once: the caller holds the lock.
+    """
+    batches, returns = given.ledger.batches(), given.ledger.returns()
+    inputs = _digest_of_inputs(given, batches, returns, now)
     root = given.root
     if root.warehouse.exists() and root.warehouse_inputs.exists():
         built = json.loads(root.warehouse_inputs.read_text(encoding="utf-8"))
         if built["inputs"] == inputs:
-            _mark_loaded(given.ledger, now)
+            _mark_loaded(given.ledger, batches, now)
             return Outcome(
                 "load", built["tables"], ["load: the warehouse holds everything that is known"], is_new=False
             )
-    tables = warehouse.publish(root.warehouse, _relations(given, batches), now)
+    tables = warehouse.publish(root.warehouse, _relations(given, batches, returns), now)
     write_text(json.dumps({"inputs": inputs, "tables": tables}) + "\n", root.warehouse_inputs)
-    _mark_loaded(given.ledger, now)
+    _mark_loaded(given.ledger, batches, now)
     told = ", ".join(f"{name} {rows}" for name, rows in tables.items())
     return Outcome("load", dict(tables), [f"load: the warehouse was published: {told}"])
 
 
-def _mark_loaded(ledger: Ledger, now: datetime) -> None:
-    for batch in ledger.batches(states=[RETURNED]):
-        ledger.move(batch.batch_id, RETURNED, LOADED, now)
+def _mark_loaded(ledger: Ledger, batches: list[Batch], now: datetime) -> None:
+    """Only those that were looked at: what came back meanwhile is not in the warehouse."""
+    for batch in batches:
+        if batch.state == RETURNED:
+            ledger.move(batch.batch_id, RETURNED, LOADED, now)
 
 
-def _digest_of_inputs(given: Loading, batches: list[Batch]) -> str:
-    """Of the files by name, size and time of writing, and of the ledger's rows; LOADED says nothing new."""
-    digest = hashlib.sha256()
+def _digest_of_inputs(given: Loading, batches: list[Batch], returns: list[Return], now: datetime) -> str:
+    """Of files by name, size and time of writing, of the ledger's rows, and of the rules; LOADED says nothing new."""
+    digest = hashlib.sha256(f"{scoring.RULES} {warehouse.rules()}\n".encode())
     for path in _input_files(given.root):
         state = path.stat()
         digest.update(f"{path.relative_to(given.root.path)} {state.st_size} {state.st_mtime_ns}\n".encode())
     ours = [{**b.__dict__, "state": RETURNED if b.state == LOADED else b.state} for b in batches]
-    for row in (*ours, *given.ledger.returns(), *given.ledger.recalls()):
+    overdue = [b.batch_id for b in batches if b.due_at and parse_stamp(b.due_at) < now]
+    for row in (*ours, *returns, *given.ledger.recalls(), overdue):
         digest.update(repr(row).encode())
     return digest.hexdigest()
 
@@ -161,26 +167,27 @@ def _input_files(root: Root) -> list[Path]:
     return sorted(p for folder in folders for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
 
 
-def _relations(given: Loading, batches: list[Batch]) -> dict[str, pa.Table]:
+def _relations(given: Loading, batches: list[Batch], returns: list[Return]) -> dict[str, pa.Table]:
     """Everything that sql/load_*.sql read, by name."""
     ledger_batches = pa.Table.from_pylist([_dated(b.__dict__) for b in batches], _LEDGER_BATCHES)
     crosswalks = [given.root.night(b.night_date).crosswalk(b.batch_id) for b in batches]
+    # What a `collect` that broke off wrote is not on record.
+    returned = [given.root.returned(r.batch_id, r.n) for r in returns if r.state == ACCEPTED]
     with Tables() as tables:
         tables.register("ledger_batches", ledger_batches)
         _view_or_empty(tables, "crosswalk", [p for p in crosswalks if p.exists()], _CROSSWALK)
-        _view_or_empty(tables, "returned", sorted(given.root.returns.glob("*.parquet")), _RETURNED)
+        _view_or_empty(tables, "returned", returned, _RETURNED)
         clips = tables.run("delivered_clips")
         current = tables.run("current_transcripts").to_pylist()
     recalls = [_dated(r.__dict__) for r in given.ledger.recalls()]
-    returns = [r.__dict__ for r in given.ledger.returns()]
     return {
         "ledger_batches": ledger_batches,
         "ledger_recalls": pa.Table.from_pylist(recalls, _LEDGER_RECALLS),
-        "ledger_returns": pa.Table.from_pylist(returns, _LEDGER_RETURNS),
+        "ledger_returns": pa.Table.from_pylist([r.__dict__ for r in returns], _LEDGER_RETURNS),
         "delivered_clips": clips,
         "masked_transcripts": pa.Table.from_pylist(_masked(current, given), _MASKED),
         "scored": pa.Table.from_pylist(_scored(current), _SCORED),
-        "refused": pa.Table.from_pylist(list(_refused(given, batches)), _REFUSED),
+        "refused": pa.Table.from_pylist(list(_refused(given, batches, returns)), _REFUSED),
         "funnel": pa.Table.from_pylist(list(_funnel(given.root)), _FUNNEL),
     }
 
@@ -245,7 +252,7 @@ def _scored(current: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return scored
 
 
-def _refused(given: Loading, batches: list[Batch]) -> Iterable[dict[str, Any]]:
+def _refused(given: Loading, batches: list[Batch], returns: list[Return]) -> Iterable[dict[str, Any]]:
     """Everything that a gate refused after sampling."""
     for folder in given.root.nights():
         night = {"night": folder.night}
@@ -262,17 +269,19 @@ def _refused(given: Loading, batches: list[Batch]) -> Iterable[dict[str, Any]]:
     for batch in batches:
         withheld = given.root.night(batch.night_date).withheld(batch.batch_id)
         yield from ({**of[batch.batch_id], "stage": "deliver", **row} for row in _rows(withheld))
-    for returned in given.ledger.returns():
-        # A file that named a batch of nobody's has only its vendor.
-        about = {**of.get(returned.batch_id, {"batch_id": None}), "vendor": returned.vendor, "stage": "collect"}
+    for returned in returns:
+        # A file that named another's batch, or nobody's, has only its vendor.
+        mine = of.get(returned.batch_id, {})
+        about = {**(mine if mine.get("vendor") == returned.vendor else {"vendor": returned.vendor}), "stage": "collect"}
         if returned.state == REFUSED:
             yield {**about, "reason": returned.reason}
+            continue
         for row in _rows(given.root.returned_rejections(returned.batch_id, returned.n)):
             yield {**about, "clip_key": row["clip_key"], "reason": row["code"]}
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    return list(pq.read_table(path).to_pylist()) if path.exists() else []
+    return list(read_own(path, path.name).to_pylist()) if path.exists() else []
 
 
 def _funnel(root: Root) -> Iterable[dict[str, Any]]:

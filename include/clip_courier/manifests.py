@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clip_courier import audio
+from clip_courier.batch_files import read_crosswalk, rows_except
 from clip_courier.errors import AudioUnusable, GateClosed
 from clip_courier.landing import Landing
 from clip_courier.ledger import MANIFESTED, Batch, Ledger
@@ -36,10 +37,14 @@ from clip_courier.settings import Vendor
 from clip_courier.tables import Tables
 
 LEFT_OUT = pa.schema([("clip_key", pa.string()), ("vendor", pa.string()), ("reason", pa.string())])
-# Room in a sealed batch for what is not audio: headers of the tar and of OpenPGP, header and README, Parquet's footer.
-_OVERHEAD_BYTES = 24 * 1024
-# A tar member's header and padding, and what its row adds to the manifest.
-_OVERHEAD_PER_CLIP_BYTES = 1024 + 512
+# Room in a sealed batch for what is not a clip: the tar's end and its padding to records of 10 KiB, header and README,
+# Parquet's footer, and what OpenPGP puts around it all.
+_OVERHEAD_BYTES = 32 * 1024
+# A tar member's header and padding, its line in the header, and the fields of its row whose length does not vary.
+_OVERHEAD_PER_CLIP_BYTES = 1024 + 128 + 512
+# OpenPGP cuts a stream into parts, each with its length before it, once for the literal and once for the encrypted
+# packet; gpg's parts have 8 KiB (RFC 4880 §4.2.2.4 demands at least 512 bytes of the first).
+_BYTES_PER_PART_LENGTH = 1024
 _HYPOTHESES = MANIFEST.field("hypotheses").type
 
 
@@ -135,38 +140,61 @@ def _cut_for(
     if marker.exists():
         outcome.say(f"manifest: vendor {vendor.name}: batches were cut before")
         return dict(json.loads(marker.read_text(encoding="utf-8")))
-    known, refused = _encoded(rows, vendor, given)
-    private = _with_refs(known, vendor, given) if known.num_rows else known
-    counts: dict[str, object] = {"batches": 0, "clips": 0}
-    for sequence, part in enumerate(_by_size(private, vendor.batch_max_bytes), start=1):
+    free, refused = _free(vendor, rows, folder, given)
+    known, unusable = _encoded(free, vendor, given)
+    private, too_large = _with_refs(known, vendor, given) if known.num_rows else (known, [])
+    refused += unusable + too_large
+    begun = len(given.ledger.batches(vendor=vendor.name, night=folder.night))
+    for sequence, clips in enumerate(_by_size(private, vendor.batch_max_bytes), start=begun + 1):
         batch_id = batch_id_of(vendor.name, folder.night, sequence)
+        part = clips.drop_columns(["room_bytes"])
         part = part.append_column("batch_id", pa.array([batch_id] * part.num_rows, pa.string()))
         write_parquet(part, folder.crosswalk(batch_id))
         write_parquet(manifest_of(batch_id, vendor.name, folder, part).rows, folder.manifest(batch_id))
         audio_ms = sum(part["duration_ms"].to_pylist())
         batch = Batch(batch_id, vendor.name, folder.night.isoformat(), MANIFESTED, part.num_rows, audio_ms)
         given.ledger.add_batch(batch, now)
-        counts = {"batches": sequence, "clips": int(str(counts["clips"])) + part.num_rows}
     write_parquet(pa.Table.from_pylist(refused, LEFT_OUT), folder.left_out(vendor.name))
-    counts["left_out"] = _tally(r["reason"] for r in refused)
+    cut = given.ledger.batches(vendor=vendor.name, night=folder.night)
+    sent = sum(batch.clip_count for batch in cut)
+    counts = {"batches": len(cut), "clips": sent, "left_out": _tally(r["reason"] for r in refused)}
     write_text(json.dumps(counts) + "\n", marker)
     outcome.is_new = True
-    outcome.say(f"manifest: vendor {vendor.name}: {counts['clips']} clips in {counts['batches']} batches")
+    outcome.say(f"manifest: vendor {vendor.name}: {sent} clips in {len(cut)} batches")
     return counts
 
 
+def _free(vendor: Vendor, rows: pa.Table, folder: NightFolder, given: Cutting) -> tuple[pa.Table, list[dict[str, str]]]:
+    """The vendor's clips that no batch holds.
+
+    Another night may have taken one since it was assigned. A run that broke off here has left batches behind: those
+    that are in the ledger may have been sent since, so they stay as they are, and the others are forgotten.
+    """
+    begun = {batch.batch_id for batch in given.ledger.batches(vendor=vendor.name, night=folder.night)}
+    for path in folder.private.glob(f"{vendor.name}-*.crosswalk.parquet"):
+        batch_id = path.name.removesuffix(".crosswalk.parquet")
+        if batch_id not in begun:
+            folder.forget_batch(batch_id)
+    for batch_id in sorted(begun):
+        rows = rows_except(rows, "clip_id", read_crosswalk(folder, batch_id)["clip_id"])
+        if folder.withheld(batch_id).exists():
+            rows = rows_except(rows, "clip_key", pq.read_table(folder.withheld(batch_id))["clip_key"])
+    taken = rows.filter(pc.is_in(rows["clip_id"], given.taken()["clip_id"]))
+    refused = [
+        {"clip_key": key, "vendor": vendor.name, "reason": "already_delivered"} for key in taken["clip_key"].to_pylist()
+    ]
+    return rows_except(rows, "clip_key", taken["clip_key"]), refused
+
+
 def _encoded(rows: pa.Table, vendor: Vendor, given: Cutting) -> tuple[pa.Table, list[dict[str, str]]]:
-    """Encode every recording once, to know its size and hash; the bytes themselves are made again when they are sealed."""
+    """Encode every recording once, to know its size and hash; the bytes are made again when they are sealed."""
     asked = rows.select(["clip_key", "audio_uri", "audio_sha256"]).to_pylist()
-    largest = vendor.batch_max_bytes - _OVERHEAD_BYTES - _OVERHEAD_PER_CLIP_BYTES
 
     def encode(row: dict[str, Any]) -> tuple[str | None, int, str | None]:
         try:
             flac = flac_of(given.landing, row["audio_uri"], row["audio_sha256"])
         except AudioUnusable as unusable:
             return None, 0, unusable.reason
-        if len(flac) > largest:
-            return None, len(flac), "larger_than_a_batch"
         return sha256(flac).hexdigest(), len(flac), None
 
     found = []
@@ -189,8 +217,11 @@ def flac_of(landing: Landing, audio_uri: str, audio_sha256: str | None) -> bytes
     return audio.to_flac(audio.decode(landing.audio(audio_uri), audio_sha256))
 
 
-def _with_refs(rows: pa.Table, vendor: Vendor, given: Cutting) -> pa.Table:
-    """The crosswalk's rows: raw ones with this vendor's refs, the warehouse's keys, and the hypotheses that are shown."""
+def _with_refs(rows: pa.Table, vendor: Vendor, given: Cutting) -> tuple[pa.Table, list[dict[str, str]]]:
+    """The crosswalk's rows: raw ones with this vendor's refs, the warehouse's keys, and the hypotheses that are shown.
+
+    Those that do not fit into any batch are refused.
+    """
     people = sorted({person for persons in rows["person_ids"].to_pylist() for person in persons})
     ref_of = dict(zip(people, given.pseudonyms.refs(vendor.name, "person", people), strict=True))
     key_of = dict(zip(people, given.pseudonyms.refs(OURSELVES, "person", people), strict=True))
@@ -205,17 +236,29 @@ def _with_refs(rows: pa.Table, vendor: Vendor, given: Cutting) -> pa.Table:
         "speaker_refs": pa.array([sorted(ref_of[p] for p in ids) for ids in persons], pa.list_(pa.string())),
         "speaker_key": pa.array([min(key_of[p] for p in ids) for ids in persons], pa.string()),
         "shown_hypotheses": pa.array(shown, _HYPOTHESES),
+        "room_bytes": pa.array(map(_room, rows["flac_bytes"].to_pylist(), persons, shown), pa.int64()),
     }
     for name, column in added.items():
         rows = rows.append_column(name, column)
-    return rows.sort_by("clip_ref")
+    fits = pc.less_equal(rows["room_bytes"], vendor.batch_max_bytes - _OVERHEAD_BYTES)
+    refused = [
+        {"clip_key": key, "vendor": vendor.name, "reason": "larger_than_a_batch"}
+        for key in rows.filter(pc.invert(fits))["clip_key"].to_pylist()
+    ]
+    return rows.filter(fits).sort_by("clip_ref"), refused
+
+
+def _room(flac_bytes: int, person_ids: list[str], shown: list[dict[str, Any]] | None) -> int:
+    """The most that a clip can add to a sealed batch, as if nothing in the manifest compressed."""
+    texts = sum(len(h["text"].encode("utf-8")) + 16 for h in shown or ())
+    size = flac_bytes + _OVERHEAD_PER_CLIP_BYTES + 40 * len(person_ids) + texts
+    return size + size // _BYTES_PER_PART_LENGTH + 1
 
 
 def _by_size(rows: pa.Table, batch_max_bytes: int) -> Iterator[pa.Table]:
     """Whole clips in the order of their refs, as many as fit."""
     start, used = 0, _OVERHEAD_BYTES
-    for place, flac_bytes in enumerate(rows["flac_bytes"].to_pylist() if rows.num_rows else []):
-        size = flac_bytes + _OVERHEAD_PER_CLIP_BYTES
+    for place, size in enumerate(rows["room_bytes"].to_pylist() if rows.num_rows else []):
         if used + size > batch_max_bytes:
             yield rows.slice(start, place - start)
             start, used = place, _OVERHEAD_BYTES

@@ -170,7 +170,8 @@ class Outcome:
         self.is_new = self.is_new or part.is_new
         under = self.counts.setdefault("vendors", {}) if vendor else self.counts
         if isinstance(under, dict):
-            under[vendor or part.verb] = part.counts
+            name = vendor or part.verb
+            under[name] = {**under.get(name, {}), **part.counts}
 
 
 def batch_id_of(vendor: str, night: date, sequence: int) -> str:
@@ -292,10 +293,9 @@ class Root:
 
     def nights(self) -> list["NightFolder"]:
         """Every night that was begun, oldest first."""
-        folder = self.path / "nights"
-        names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+        folders = [folder for folder in (self.path / "nights", self.crosswalk) if folder.is_dir()]
         found = []
-        for name in names:
+        for name in sorted({p.name for folder in folders for p in folder.iterdir()}):
             with suppress(ValueError):
                 found.append(self.night(date.fromisoformat(name)))
         return found

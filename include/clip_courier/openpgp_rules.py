@@ -168,7 +168,7 @@ def check_sealing(answer: Answer, *, by: str, to: str, signatures: str) -> None:
         raise KeyUnusable(f"gpg refuses key {to}: it is not valid by this machine's clock")
     begun, ended = [a[:2] for a in answer.all("BEGIN_ENCRYPTION")], len(answer.all("END_ENCRYPTION"))
     if begun != [["2", "9"]] or ended != 1:
-        raise SealFailed(f"gpg did not encrypt the file: {answer.summary}")
+        raise SealFailed(f"gpg did not encrypt: {answer.summary}")
     check_signing(answer, by=by, signatures=signatures)
 
 
@@ -178,7 +178,7 @@ def check_signing(answer: Answer, *, by: str, signatures: str = "D") -> None:
     if answer.all("INV_SGNR"):
         raise KeyUnusable(f"gpg cannot sign with our key {by}")
     if answer.returncode != 0 or [a[0] for a in answer.all("SIG_CREATED")] != list(signatures):
-        raise SealFailed(f"gpg did not sign the file: {answer.summary}")
+        raise SealFailed(f"gpg did not end well: {answer.summary}")
 
 
 # -- opening -------------------------------------------------------------------------------------------------------

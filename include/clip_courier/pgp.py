@@ -139,11 +139,10 @@ class Keyring:
                 os.fsync(sealed.fileno())
                 sealed.seek(0)
                 sha256 = hashlib.file_digest(sealed, "sha256").hexdigest()
-            size_bytes = part.stat().st_size
             signature = out.with_name(f"{out.name}.sig") if detached else None
             if signature:  # entered last, so it appears first: no sealed file ever stands there unsigned
                 self._sign_detached(part, files.enter_context(_private_file(signature)))
-        return Sealed(size_bytes, sha256, signature)
+        return Sealed(out.stat().st_size, sha256, signature)
 
     def seal_bytes(self, data: bytes, *, recipient: str, at: datetime) -> bytes:
         """`seal` for what fits in memory, with the signature inside. Raises KeyUnusable or SealFailed."""

@@ -1,7 +1,7 @@
 """Keyed pseudonyms: the same id becomes another ref for every vendor, key epoch and kind of thing.
 
-HMAC-SHA-256 (RFC 2104, FIPS 198-1) over the length-prefixed parts (vendor, epoch, kind, id), cut to 160 bits and written
-in base32, 32 characters. Without the key no ref can be computed or reversed; two vendors' refs cannot be joined.
+HMAC-SHA-256 (RFC 2104, FIPS 198-1) over the length-prefixed parts (vendor, epoch, kind, id), cut to 160 bits and in
+base32, 32 characters. Without the key no ref can be computed or reversed; two vendors' refs cannot be joined.
 """
 
 import base64
@@ -17,6 +17,7 @@ from clip_courier.model import Connection
 
 # The "vendor" of refs that never leave: row keys in results, and the warehouse.
 OURSELVES = ""
+_REF_BYTES, _REF_LENGTH = 20, 32
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,14 @@ class Pseudonyms:
         prefix = hmac.new(self.key, digestmod=hashlib.sha256)
         for part in (vendor, self.epoch, kind):
             prefix.update(_framed(part))
-        refs = []
+        digests = bytearray()
         for value in ids:
             mac = prefix.copy()
             mac.update(_framed(value))
-            refs.append(base64.b32encode(mac.digest()[:20]).decode("ascii").lower())
-        return refs
+            digests += mac.digest()[:_REF_BYTES]
+        # 20 bytes are 32 characters without padding, so all of them can be written at once.
+        text = base64.b32encode(digests).decode("ascii").lower()
+        return [text[start : start + _REF_LENGTH] for start in range(0, len(text), _REF_LENGTH)]
 
 
 def _framed(part: str) -> bytes:

@@ -1,27 +1,26 @@
 """Stage 7, `recall`: what a withdrawal does to clips that a vendor already has.
 
-The vendor gets a signed notice of the refs to delete and answers with a signed receipt; our own copies of those rows are
-rewritten away. What stays is a tombstone: the refs of the recall and the ids that must never be sampled again.
+The vendor gets a signed notice of the refs to delete and answers with a signed receipt; our own copies of those rows
+are rewritten away. What stays is a tombstone: the refs of the recall and the clips that must never be sampled again.
 """
 
 import io
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from clip_courier.batch_files import read_crosswalk, rows_except
-from clip_courier.errors import ReturnRefused
+from clip_courier.batch_files import forget_rows, read_crosswalk, read_own, rows_except
+from clip_courier.errors import ReturnRefused, TransferFailed
 from clip_courier.ledger import WITH_VENDOR, Batch, Ledger
-from clip_courier.model import SCHEMA_VERSION, Clock, Outcome, Refusals, Root, stamp, write_parquet
+from clip_courier.model import SCHEMA_VERSION, Clock, NightFolder, Outcome, Refusals, Root, stamp, write_parquet
 from clip_courier.pgp import Keyring
 from clip_courier.settings import Vendor
 from clip_courier.sftp import Drop
@@ -30,7 +29,11 @@ log = logging.getLogger("clip_courier")
 
 # Of the reasons that keep a clip out, those by which a clip that was heard must be forgotten.
 FORGOTTEN_FOR: Final = frozenset({"withdrawn", "not_consented", "restricted", "minor"})
+# It names recordings and no persons. The clip's own id is what keeps it from being sampled again for good: a keyed one
+# would be forgotten with its key. It stays on the private side.
 TOMBSTONE: Final = pa.schema([("clip_id", pa.string()), ("clip_ref", pa.string()), ("clip_key", pa.string())])
+# What was left out of a night, as `load` reads it.
+_LEFT_OUT: Final = pa.schema([("clip_key", pa.string()), ("vendor", pa.string()), ("reason", pa.string())])
 # What the vendor's contract gives it to delete and answer.
 _DELETE_WITHIN: Final = timedelta(days=3)
 _MAX_RECEIPT_BYTES: Final = 1024 * 1024
@@ -38,79 +41,90 @@ _MAX_RECEIPT_BYTES: Final = 1024 * 1024
 
 @dataclass(frozen=True)
 class Recalling:
-    """What `recall` needs for one vendor."""
+    """What telling one vendor takes."""
 
     root: Root
     ledger: Ledger
     keyring: Keyring
     open_drop: Callable[[], AbstractContextManager[Drop]]
-    refusals: Refusals
     clock: Clock
-
-
-def recall(vendor: Vendor, given: Recalling) -> Outcome:
-    """Open recalls for clips whose consent is gone, bring the notices to the vendor, forget our copies, take receipts."""
-    outcome = Outcome("recall", {"vendor": vendor.name, "recalled": 0, "receipts": 0}, is_new=False)
-    for batch in given.ledger.batches(vendor=vendor.name, states=WITH_VENDOR):
-        clips = _open_recall(batch, given)
-        if clips:
-            outcome.is_new = True
-            outcome.counts["recalled"] = int(str(outcome.counts["recalled"])) + clips
-            outcome.say(f"recall: {clips} clips of batch {batch.batch_id} are recalled")
-    unanswered = [r for r in given.ledger.recalls(vendor.name) if r.state != "RECEIPTED"]
-    if unanswered:
-        with given.open_drop() as drop:
-            for one in unanswered:
-                if one.state == "OPEN":
-                    _notify(vendor, one.batch_id, one.n, drop, given)
-            receipts = _take_receipts(vendor, drop, given)
-        outcome.counts["receipts"] = receipts
-        outcome.is_new = outcome.is_new or receipts > 0
-    if not outcome.is_new:
-        outcome.say(f"recall: vendor {vendor.name}: nothing to recall")
-    return outcome
 
 
 def tombstones(root: Root) -> pa.Table:
     """Everything that was ever recalled."""
-    return pa.concat_tables(
-        [TOMBSTONE.empty_table(), *(pq.read_table(p) for p in sorted(root.recalled.glob("*.parquet")))]
-    )
+    return pa.concat_tables([TOMBSTONE.empty_table(), *(_read_tombstone(path) for path, _, _ in _tombstones(root))])
 
 
 def recalled_refs(root: Root, batch_id: str) -> frozenset[str]:
-    found = (pq.read_table(p) for p in root.recalled.glob(f"{batch_id}.*.parquet"))
+    found = (_read_tombstone(path) for path, of, _ in _tombstones(root) if of == batch_id)
     return frozenset(ref for table in found for ref in table["clip_ref"].to_pylist())
 
 
-def _open_recall(batch: Batch, given: Recalling) -> int:
-    private = read_crosswalk(given.root.night(batch.night_date), batch.batch_id)
-    known = pa.array(sorted(recalled_refs(given.root, batch.batch_id)), pa.string())
-    private = rows_except(private, "clip_ref", known)
-    gone = [ref for ref, reason in given.refusals(private).items() if reason in FORGOTTEN_FOR]
+def _tombstones(root: Root) -> list[tuple[Path, str, int]]:
+    """Each with its batch and its number."""
+    named = ((path, *path.stem.rpartition(".")) for path in sorted(root.recalled.glob("*.parquet")))
+    return [(path, batch_id, int(n)) for path, batch_id, _, n in named]
+
+
+def _read_tombstone(path: Path) -> pa.Table:
+    return read_own(path, f"tombstone {path.name}").cast(TOMBSTONE)
+
+
+def open_recalls(root: Root, ledger: Ledger, refusals: Refusals, now: datetime, vendor: str | None = None) -> Outcome:
+    """Open a recall for every batch that left with clips whose consent is gone by now. Needs no vendor to answer."""
+    outcome = Outcome("open_recalls", {"recalled": 0}, is_new=False)
+    for batch in ledger.batches(vendor=vendor, states=WITH_VENDOR):
+        clips = _open_recall(batch, root, refusals)
+        _record(batch, root, ledger, now)
+        if clips:
+            outcome.is_new = True
+            outcome.count("recalled", clips)
+            outcome.say(f"recall: {clips} clips of batch {batch.batch_id} are recalled")
+    return outcome
+
+
+def _open_recall(batch: Batch, root: Root, refusals: Refusals) -> int:
+    """The tombstone, first of all: from here on the clips are recalled, whatever crashes."""
+    private = read_crosswalk(root.night(batch.night_date), batch.batch_id)
+    private = rows_except(private, "clip_ref", pa.array(sorted(recalled_refs(root, batch.batch_id)), pa.string()))
+    gone = [ref for ref, reason in refusals(private).items() if reason in FORGOTTEN_FOR]
     if not gone:
         return 0
-    rest = rows_except(private, "clip_ref", pa.array(gone, pa.string()))["clip_ref"]
-    forgotten = rows_except(private, "clip_ref", rest).select(TOMBSTONE.names).cast(TOMBSTONE)
-    numbers = [r.n for r in given.ledger.recalls() if r.batch_id == batch.batch_id]
-    # A run that broke off between the ledger and the tombstone left a number to use up.
-    unused = [n for n in numbers if not given.root.tombstone(batch.batch_id, n).exists()]
-    now = given.clock()
-    n = unused[0] if unused else given.ledger.add_recall(batch.batch_id, batch.vendor, forgotten.num_rows, now)
-    write_parquet(forgotten, given.root.tombstone(batch.batch_id, n))
+    forgotten = private.filter(pc.is_in(private["clip_ref"], pa.array(gone, pa.string())))
+    n = 1 + max((n for _, batch_id, n in _tombstones(root) if batch_id == batch.batch_id), default=0)
+    write_parquet(forgotten.select(TOMBSTONE.names).cast(TOMBSTONE), root.tombstone(batch.batch_id, n))
     return int(forgotten.num_rows)
 
 
+def _record(batch: Batch, root: Root, ledger: Ledger, now: datetime) -> None:
+    """Every tombstone in the ledger, also those of a run that broke off."""
+    on_record = {(r.batch_id, r.n) for r in ledger.recalls(batch.vendor)}
+    for path, batch_id, n in _tombstones(root):
+        if batch_id == batch.batch_id and (batch_id, n) not in on_record:
+            ledger.add_recall(batch_id, n, batch.vendor, _read_tombstone(path).num_rows, now)
+
+
+def notify(vendor: Vendor, given: Recalling) -> Outcome:
+    """Bring the notices of open recalls to the vendor, and take its receipts."""
+    outcome = Outcome("notify", {"vendor": vendor.name, "notices": 0, "receipts": 0}, is_new=False)
+    with given.open_drop() as drop:
+        for one in given.ledger.recalls(vendor.name):
+            if one.state == "OPEN":
+                _notify(vendor, one.batch_id, one.n, drop, given)
+                outcome.is_new = True
+                outcome.count("notices")
+                outcome.say(f"recall: notice {one.batch_id}.{one.n} lies with vendor {vendor.name}")
+        _take_receipts(vendor, drop, given, outcome)
+    return outcome
+
+
 def _notify(vendor: Vendor, batch_id: str, n: int, drop: Drop, given: Recalling) -> None:
-    path = given.root.tombstone(batch_id, n)
-    if not path.exists():
-        return
     now = given.clock()
     notice = {
         "schema_version": SCHEMA_VERSION,
         "batch_id": batch_id,
         "n": n,
-        "clip_refs": sorted(pq.read_table(path)["clip_ref"].to_pylist()),
+        "clip_refs": _refs(given.root, batch_id, n),
         "delete_by": stamp(now + _DELETE_WITHIN),
         "receipt": f"receipts/{batch_id}.{n}.json.pgp",
     }
@@ -121,23 +135,32 @@ def _notify(vendor: Vendor, batch_id: str, n: int, drop: Drop, given: Recalling)
     given.ledger.move_recall(batch_id, n, "NOTICED", now)
 
 
-def _take_receipts(vendor: Vendor, drop: Drop, given: Recalling) -> int:
+def _refs(root: Root, batch_id: str, n: int) -> list[str]:
+    return sorted(_read_tombstone(root.tombstone(batch_id, n))["clip_ref"].to_pylist())
+
+
+def _take_receipts(vendor: Vendor, drop: Drop, given: Recalling, outcome: Outcome) -> None:
     there = {file.name for file in drop.list("receipts")}
-    taken = 0
     for one in given.ledger.recalls(vendor.name):
         name = f"{one.batch_id}.{one.n}.json.pgp"
         if one.state != "NOTICED" or name not in there:
             continue
-        sink = io.BytesIO()
-        drop.get("receipts", name, sink, max_bytes=_MAX_RECEIPT_BYTES)
-        if _confirms(sink.getvalue(), vendor, one.batch_id, one.n, given):
+        sealed = io.BytesIO()
+        try:
+            drop.get("receipts", name, sealed, max_bytes=_MAX_RECEIPT_BYTES)
+        except TransferFailed as failed:
+            outcome.failures.append(failed)
+            continue
+        if _confirms(sealed.getvalue(), vendor, one.batch_id, one.n, given):
             given.ledger.move_recall(one.batch_id, one.n, "RECEIPTED", given.clock())
-            taken += 1
+            outcome.is_new = True
+            outcome.count("receipts")
+            outcome.say(f"recall: vendor {vendor.name} has deleted the clips of recall {one.batch_id}.{one.n}")
         else:
-            log.warning(
-                "receipt %s of %s is not accepted: unsigned, or not for all clips of the recall", name, vendor.name
-            )
-    return taken
+            outcome.count("refused_receipts")
+            told = f"receipt {name} of {vendor.name} is not accepted: unsigned, or not for all clips of the recall"
+            log.warning("%s", told)
+            outcome.say(f"recall: {told}")
 
 
 def _confirms(sealed: bytes, vendor: Vendor, batch_id: str, n: int, given: Recalling) -> bool:
@@ -147,51 +170,76 @@ def _confirms(sealed: bytes, vendor: Vendor, batch_id: str, n: int, given: Recal
         receipt = json.loads(given.keyring.open_bytes(sealed, signers=signers, max_bytes=_MAX_RECEIPT_BYTES))
         deleted = set(receipt["clip_refs"])
         is_ours = receipt["batch_id"] == batch_id and receipt["n"] == n
-    except (ReturnRefused, ValueError, KeyError, TypeError):
+    except (ReturnRefused, ValueError, KeyError, TypeError, RecursionError):
         return False
-    return is_ours and set(pq.read_table(given.root.tombstone(batch_id, n))["clip_ref"].to_pylist()) <= deleted
+    return is_ours and set(_refs(given.root, batch_id, n)) <= deleted
 
 
-def forget(root: Root, refusals: Refusals) -> Outcome:
+def forget(root: Root, ledger: Ledger, refusals: Refusals) -> Outcome:
     """Rewrite our own files without the clips that were recalled, or whose consent is gone before they were sent.
 
-    The old bytes go with the old file.
+    The old bytes go with the old file. Pseudonymous row keys stay where a rejection keeps its reason.
     """
-    gone = pa.concat_tables(
-        [tombstones(root).select(["clip_id", "clip_ref"]), _withdrawn_before_sending(root, refusals)]
-    )
     outcome = Outcome("forget", {"rows": 0}, is_new=False)
-    for path in private_files(root) if gone.num_rows else ():
-        table = pq.read_table(path)
-        column = "clip_id" if "clip_id" in table.column_names else "clip_ref"
-        kept = rows_except(table, column, gone[column].drop_null())
-        if kept.num_rows < table.num_rows:
-            write_parquet(kept, path)
-            outcome.is_new = True
-            outcome.counts["rows"] = int(str(outcome.counts["rows"])) + table.num_rows - kept.num_rows
-    if outcome.is_new:
+    recalled = tombstones(root)
+    for batch in ledger.batches(states=WITH_VENDOR):
+        refs = pa.array(sorted(recalled_refs(root, batch.batch_id)), pa.string())
+        if len(refs):
+            outcome.count("rows", forget_rows(root.night(batch.night_date), batch.batch_id, refs))
+    for path in sorted(root.returns.glob("*.parquet")):
+        outcome.count("rows", _rewrite(path, "clip_ref", recalled["clip_ref"].combine_chunks()))
+    for folder in root.nights():
+        outcome.count("rows", _forget_sample(folder, frozenset(recalled["clip_id"].to_pylist()), refusals))
+    if outcome.counts["rows"]:
+        outcome.is_new = True
         outcome.say(f"recall: {outcome.counts['rows']} rows of ours were forgotten")
     return outcome
 
 
-def _withdrawn_before_sending(root: Root, refusals: Refusals) -> pa.Table:
-    """Clips of the nights' samples whose consent is gone; those that a vendor has are the business of a recall."""
-    samples = [pq.read_table(folder.selected) for folder in root.nights() if folder.selected.exists()]
-    if not samples:
-        return TOMBSTONE.empty_table().select(["clip_id", "clip_ref"])
-    sample = pa.concat_tables(samples, promote_options="permissive")
-    asked = sample.append_column("clip_ref", sample["clip_key"])
-    refused = [key for key, reason in refusals(asked).items() if reason in FORGOTTEN_FOR]
-    held = {clip_id for path in root.crosswalk.rglob("*.crosswalk.parquet") for clip_id in _clip_ids(path)}
-    gone = sample.filter(pc.is_in(sample["clip_key"], pa.array(refused, pa.string())))
-    ids = [clip_id for clip_id in gone["clip_id"].to_pylist() if clip_id not in held]
-    return pa.table({"clip_id": pa.array(ids, pa.string()), "clip_ref": pa.nulls(len(ids), pa.string())})
+def _forget_sample(folder: NightFolder, recalled: frozenset[str], refusals: Refusals) -> int:
+    """The night's raw rows, without those that were recalled and those whose consent is gone before they were sent."""
+    if not folder.selected.exists():
+        return 0
+    sample = read_own(folder.selected, f"the sample of night {folder.night}")
+    refused = refusals(sample.append_column("clip_ref", sample["clip_key"]))
+    # What a batch holds is the business of `withdraw`, `deliver` and the recalls.
+    held = {clip_id for path in folder.private.glob("*.crosswalk.parquet") for clip_id in _clip_ids(path)}
+    gone = {
+        clip_id: clip_key
+        for clip_id, clip_key in zip(sample["clip_id"].to_pylist(), sample["clip_key"].to_pylist(), strict=True)
+        if refused.get(clip_key) in FORGOTTEN_FOR and clip_id not in held and clip_id not in recalled
+    }
+    _note(folder, {clip_key: refused[clip_key] for clip_key in gone.values()})
+    ids = pa.array([*recalled, *gone], pa.string())
+    # The sample last: it is what the reasons were found by, should this break off.
+    return sum(_rewrite(path, "clip_id", ids) for path in (folder.assigned, folder.validated, folder.selected))
+
+
+def _note(folder: NightFolder, reasons: Mapping[str, str]) -> None:
+    """Keep the reason of what leaves the sample, unless an earlier gate has kept one."""
+    place = folder.left_out("withdrawn")
+    kept = [
+        folder.rejected,
+        *folder.left_out("*").parent.glob("*.parquet"),
+        *folder.public.glob("batches/*/withheld.*"),
+    ]
+    known = {key for path in kept if path.exists() for key in read_own(path, path.name)["clip_key"].to_pylist()}
+    new = [{"clip_key": key, "reason": reason} for key, reason in reasons.items() if key not in known]
+    if new:
+        earlier = read_own(place, place.name).to_pylist() if place.exists() else []
+        write_parquet(pa.Table.from_pylist([*earlier, *new], _LEFT_OUT), place)
+
+
+def _rewrite(path: Path, column: str, gone: pa.Array) -> int:
+    """The file without the rows whose `column` is among `gone`; returns how many went."""
+    if not path.exists():
+        return 0
+    rows = read_own(path, path.name)
+    kept = rows_except(rows, column, gone)
+    if kept.num_rows < rows.num_rows:
+        write_parquet(kept, path)
+    return int(rows.num_rows - kept.num_rows)
 
 
 def _clip_ids(path: Path) -> list[str]:
-    return list(pq.read_table(path, columns=["clip_id"])["clip_id"].to_pylist())
-
-
-def private_files(root: Root) -> Iterable[Path]:
-    """The Parquet files that hold rows of clips, but for the tombstones."""
-    yield from sorted(p for p in root.crosswalk.rglob("*.parquet") if p.parent != root.recalled)
+    return list(read_own(path, path.name)["clip_id"].to_pylist())

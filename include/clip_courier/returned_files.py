@@ -1,14 +1,15 @@
 """What a vendor's file says, row by row: jsonl, csv or parquet into one table, contracts §4.
 
-Parsing never fails for a bad row: the row keeps its number and gets a `problem`. Only a file that is not of its format at
-all is refused whole.
+Parsing never fails for a bad row: the row keeps its number and gets a `problem`. Only a file that is not of its format
+at all is refused whole. It is read from memory: what was said must not lie in a temporary folder after a crash.
 """
 
 import csv
+import io
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
@@ -31,53 +32,103 @@ RETURNED: Final = pa.schema(
         ("problem", pa.string()),
     ]
 )
+# A batch has thousands of clips; a file with more rows than this is something else.
+MAX_ROWS: Final = 1_000_000
 _MAX_FIELD_CHARACTERS: Final = 20_000
 _TEXTS: Final = ("clip_ref", "status", "text", "annotator_ref", "note")
 _REQUIRED_COLUMNS: Final = frozenset({"clip_ref", "status", "annotator_ref", "submitted_at"})
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")
+# Few, because one row may be as large as the file.
+_ROWS_AT_ONCE: Final = 256
 
 
-def read_returned(path: Path, file_format: str) -> pa.Table:
+def read_returned(content: bytes, file_format: str) -> pa.Table:
     """Rows of a returned file, numbered from 1, as `RETURNED`.
 
     Raises:
-        ReturnUnreadable: `bad_format`; the file is not of the format that its name says.
+        ReturnUnreadable: `bad_format`, the file is not of the format that its name says; `too_many_rows`.
     """
     readers = {"jsonl": _jsonl, "csv": _csv, "parquet": _parquet}
+    rows: list[dict[str, Any]] = []
     try:
-        rows = [_row(number, found) for number, found in enumerate(readers[file_format](path), start=1)]
+        for found in readers[file_format](content):
+            if len(rows) == MAX_ROWS:
+                raise ReturnUnreadable("too_many_rows", f"the file has more than {MAX_ROWS} rows")
+            rows.append(_row(len(rows) + 1, found))
     except (UnicodeDecodeError, csv.Error, pa.ArrowException, OSError):
-        raise ReturnUnreadable("bad_format", f"the file is not readable as {file_format}") from None
+        raise _not_of(file_format) from None
     return pa.Table.from_pylist(rows, RETURNED)
 
 
-def _jsonl(path: Path) -> Iterator[object]:
-    with path.open(encoding="utf-8-sig") as lines:
-        for line in lines:
-            if line.strip():
-                try:
-                    yield json.loads(line)
-                except (json.JSONDecodeError, RecursionError):
-                    yield None
+def _not_of(file_format: str) -> ReturnUnreadable:
+    return ReturnUnreadable("bad_format", f"the file is not readable as {file_format}")
 
 
-def _csv(path: Path) -> Iterator[object]:
-    csv.field_size_limit(10 * _MAX_FIELD_CHARACTERS)
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream, restkey="")
-        if not set(reader.fieldnames or ()) >= _REQUIRED_COLUMNS:
-            raise ReturnUnreadable("bad_format", "the csv file has no header with the contract's columns")
-        for row in reader:
-            # Text formats cannot tell an empty field from none.
-            yield None if "" in row else {name: value if value != "" else None for name, value in row.items()}
+def _jsonl(content: bytes) -> Iterator[object]:
+    """Line by line from bytes: a line in another encoding is that row's fault and not the file's."""
+    lines = [line for line in content.removeprefix(b"\xef\xbb\xbf").split(b"\n") if line.strip()]
+    rows = [_parsed(line) for line in lines]
+    if rows and not any(isinstance(row, dict) for row in rows):
+        raise _not_of("jsonl")
+    yield from rows
 
 
-def _parquet(path: Path) -> Iterator[object]:
-    file = pq.ParquetFile(path)
-    if not set(file.schema_arrow.names) >= _REQUIRED_COLUMNS:
+def _parsed(line: bytes) -> object:
+    try:
+        return json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _csv(content: bytes) -> Iterator[object]:
+    # A field that is too long is its row's fault; the module's limit would end the file.
+    csv.field_size_limit(len(content) + 1)
+    text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", errors="surrogateescape", newline="")
+    reader = csv.reader(text, strict=True)
+    header = [name.strip() for name in next(reader, [])]
+    if not set(header) >= _REQUIRED_COLUMNS or len(set(header)) < len(header):
+        raise ReturnUnreadable("bad_format", "the csv file has no header with the contract's columns")
+    broken: csv.Error | None = None
+    while True:
+        try:
+            fields = next(reader, None)
+        except csv.Error as error:
+            broken = error
+            yield None
+            continue
+        if fields is None:
+            break
+        broken = None
+        if fields:
+            yield _named(header, fields)
+    if broken is not None:
+        # A quote that never closes has swallowed the rows after it.
+        raise broken
+
+
+def _named(header: list[str], fields: list[str]) -> dict[str, str | None] | None:
+    """A row by its header; None when it has other fields than that, or bytes that are not UTF-8."""
+    if len(fields) != len(header) or any(map(_NOT_UTF8.search, fields)):
+        return None
+    # Text formats cannot tell an empty field from none.
+    return {name: value if value != "" else None for name, value in zip(header, fields, strict=True)}
+
+
+def _parquet(content: bytes) -> Iterator[object]:
+    file = pq.ParquetFile(pa.BufferReader(content))
+    names = file.schema_arrow.names
+    if not set(names) >= _REQUIRED_COLUMNS or len(set(names)) < len(names):
         raise ReturnUnreadable("bad_format", "the parquet file lacks columns of the contract")
-    known = [name for name in RETURNED.names if name in file.schema_arrow.names]
-    for part in file.iter_batches(columns=known):
-        yield from part.to_pylist()
+    if file.metadata.num_rows > MAX_ROWS:
+        raise ReturnUnreadable("too_many_rows", f"the file has more than {MAX_ROWS} rows")
+    known = [name for name in RETURNED.names if name in names]
+    for part in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=known):
+        for place in range(part.num_rows):
+            try:
+                yield part.slice(place, 1).to_pylist()[0]
+            except (ValueError, OverflowError, pa.ArrowException):
+                # Bytes that are not UTF-8, or a time that no calendar has.
+                yield None
 
 
 def _row(number: int, found: object) -> dict[str, Any]:
@@ -99,12 +150,16 @@ def _row(number: int, found: object) -> dict[str, Any]:
 
 def _readable(text: str) -> str:
     """Without control and format characters, which can hide or reorder what a reader sees; lone surrogates replaced."""
+    if text.isascii() and text.isprintable():
+        return text.strip()
     text = text.encode("utf-8", "replace").decode("utf-8")
-    return "".join(c for c in text if c.isprintable() or c in "\n\t" or c in "\u200c\u200d").strip()
+    # Spaces of other widths still part words.
+    spaced = "".join(" " if c.isspace() and c not in "\n\t" else c for c in text)
+    return "".join(c for c in spaced if c.isprintable() or c in "\n\t" or c in "\u200c\u200d").strip()
 
 
 def _whole(value: object, default: int | None) -> tuple[int | None, bool]:
-    """A whole number that fits a byte or a revision; and whether what stands there is something else."""
+    """A whole number that fits a revision; and whether what stands there is something else."""
     if value is None or value == "":
         return default, False
     try:
@@ -120,8 +175,9 @@ def _moment(value: object) -> datetime | None:
     """RFC 3339 with an offset, or a timestamp that Arrow gave; without a zone a Parquet timestamp is UTC."""
     try:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-    except ValueError:
+        if not isinstance(moment, datetime) or (moment.tzinfo is None and isinstance(value, str)):
+            return None
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        # No such instant, or one that in UTC falls out of the calendar.
         return None
-    if not isinstance(moment, datetime) or (moment.tzinfo is None and isinstance(value, str)):
-        return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -11,13 +11,12 @@ import base64
 import binascii
 import json
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import pyarrow as pa
 
-from clip_courier.errors import ConnectionInvalid, LandingUnreadable, QueryFailed
+from clip_courier.errors import ConnectionInvalid
 from clip_courier.landing import Landing
 from clip_courier.model import PURPOSE, Connection, NightFolder, Outcome, stamp, utc, write_parquet, write_text
 from clip_courier.pseudonyms import OURSELVES, Pseudonyms
@@ -66,8 +65,7 @@ def select(folder: NightFolder, now: datetime, given: Selection) -> Outcome:
     if folder.selected.exists() and folder.funnel.exists():
         done = json.loads(folder.funnel.read_text(encoding="utf-8"))
         return Outcome("select", done, [f"select: night {folder.night} was selected at {done['now']}"], is_new=False)
-    with Tables() as tables, ExitStack() as cleanup:
-        rows, refused, clips = _draw(tables, cleanup, now, given)
+    rows, refused, clips = _draw(now, given)
     keys = given.pseudonyms.refs(OURSELVES, "clip", rows.column("clip_id").to_pylist())
     write_parquet(rows.append_column("clip_key", pa.array(keys, pa.string())), folder.selected)
     counts: dict[str, object] = {
@@ -91,31 +89,30 @@ def _told(counts: dict[str, object], refused: dict[str, int]) -> list[str]:
     ]
 
 
-def _draw(tables: Tables, cleanup: ExitStack, now: datetime, given: Selection) -> tuple[pa.Table, dict[str, int], int]:
+def _draw(now: datetime, given: Selection) -> tuple[pa.Table, dict[str, int], int]:
     sampling = given.policy.sampling
-    oldest = utc(now) - timedelta(days=sampling.retention_days)
-    # A day of slack: a recording just after midnight may lie in the partition of the day before.
-    outside = given.landing.attach(tables, (oldest - timedelta(days=1)).date(), cleanup)
-    tables.register("taken", given.taken())
-    try:
+    inner, outer = _padded(given.sampling_key)
+    taken = given.taken()
+    with Tables() as tables, given.landing.attached(tables, _oldest_partition(now, given.policy)) as outside:
+        tables.register("taken", taken)
         judge(tables, now, given.policy)
         found = {row["reason"]: row["clips"] for row in tables.run("funnel").to_pylist()}
-        inner, outer = _padded(given.sampling_key)
-        tables.run(
-            "drawn",
-            {
-                "inner": inner,
-                "outer": outer,
-                "clips_per_person": sampling.clips_per_person,
-                "budget_ms": sampling.seconds_per_stratum * 1000,
-            },
-        )
+        values = {
+            "inner": inner,
+            "outer": outer,
+            "clips_per_person": sampling.clips_per_person,
+            "budget_ms": sampling.seconds_per_stratum * 1000,
+        }
+        tables.run("drawn", values)
         rows = tables.run("selected")
-    except QueryFailed as failed:
-        raise LandingUnreadable(f"landing could not be read to the end ({failed})") from None
     refused = {reason: found.get(reason, 0) for reason in REFUSALS}
     refused["too_old"] += outside
     return rows, refused, sum(found.values()) + outside
+
+
+def _oldest_partition(now: datetime, policy: Policy) -> date:
+    """With a day of slack: a recording just after midnight may lie in the partition of the day before."""
+    return (utc(now) - timedelta(days=policy.sampling.retention_days + 1)).date()
 
 
 def judge(tables: Tables, now: datetime, policy: Policy) -> None:
@@ -159,12 +156,12 @@ def _padded(connection: Connection) -> tuple[bytes, bytes]:
 def refusals(landing: Landing, policy: Policy, now: datetime, clips: pa.Table) -> dict[str, str]:
     """Of the crosswalk's rows, the refs that may not be heard (any more) and why, as landing tells at `now`.
 
-    The rules and the statement are those of `select`; no answer about a clip is a refusal.
+    The rules and the statement are those of `select`; no answer about a clip is a refusal. What a participant has against
+    it is told before anything else, so that age or length does not hide a withdrawal.
     """
     if clips.num_rows == 0:
         return {}
-    with Tables() as tables, ExitStack() as cleanup:
-        landing.attach_people(tables, cleanup)
+    with Tables() as tables, landing.attached_people(tables):
         tables.register("clips", clips)
         tables.register("taken", TAKEN.empty_table())
         judge(tables, now, policy)
@@ -173,9 +170,7 @@ def refusals(landing: Landing, policy: Policy, now: datetime, clips: pa.Table) -
 
 def said_by_many(landing: Landing, policy: Policy, now: datetime) -> dict[str, frozenset[str]]:
     """Language → the words that at least `vocabulary_k` distinct persons said in the landing window."""
-    oldest = utc(now) - timedelta(days=policy.sampling.retention_days + 1)
-    with Tables() as tables, ExitStack() as cleanup:
-        landing.attach(tables, oldest.date(), cleanup)
+    with Tables() as tables, landing.attached(tables, _oldest_partition(now, policy)):
         rows = tables.run("vocabulary", {"k": policy.disclosure.vocabulary_k})
     words: dict[str, set[str]] = {}
     for language, word in zip(rows.column("language").to_pylist(), rows.column("word").to_pylist(), strict=True):

@@ -1,6 +1,8 @@
 """A DuckDB session over named relations: the statements in sql/*.sql read relations by name and values by $name."""
 
 import os
+import re
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +23,10 @@ class Tables:
         # The order of rows means nothing here, and keeping it costs memory.
         config: dict[str, str | bool | int | float | list[str]] = {"preserve_insertion_order": False}
         config["threads"] = threads or len(os.sched_getaffinity(0))
+        # What does not fit into memory goes to disk: to a folder that only we can read and that goes with the session,
+        # not to `.tmp` wherever the process was started.
+        self._overflow = tempfile.TemporaryDirectory(prefix="clip-courier-")
+        config["temp_directory"] = self._overflow.name
         self._connection = duckdb.connect(str(path) if path else ":memory:", config=config)
         # Weeks and years are read in UTC, whatever the machine's zone.
         self._connection.execute("SET TimeZone = 'UTC'")
@@ -32,6 +38,7 @@ class Tables:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._connection.close()
+        self._overflow.cleanup()
 
     def register(self, name: str, rows: pa.Table) -> None:
         """Let statements read an Arrow table (or dataset) under `name`."""
@@ -40,9 +47,9 @@ class Tables:
     def view(self, name: str, files: Sequence[Path | str]) -> None:
         """Let statements read Parquet files, columns matched by name, under `name`."""
         try:
-            relation = self._connection.read_parquet(
-                [str(f) for f in files], union_by_name=True, hive_partitioning=False
-            )
+            # A name is a name, also when it holds a character that DuckDB would expand.
+            names = [re.sub(r"[*?\[]", r"[\g<0>]", str(f)) for f in files]
+            relation = self._connection.read_parquet(names, union_by_name=True, hive_partitioning=False)
             relation.create_view(name, replace=True)
         except duckdb.Error as error:
             raise QueryFailed(f"relation {name}: {_safe(error)}") from None

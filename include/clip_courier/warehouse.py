@@ -3,6 +3,9 @@
 What was in the old file is gone with it; a DELETE would leave the bytes.
 """
 
+import hashlib
+import shutil
+import tempfile
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +13,6 @@ from typing import Final
 
 import pyarrow as pa
 
-from clip_courier.model import whole_file
 from clip_courier.tables import Tables
 
 # In this order: later ones read earlier ones.
@@ -26,11 +28,29 @@ _LOADS: Final = (
 )
 
 
+_BUILDS: Final = ".build-"
+
+
+def rules() -> str:
+    """Digest of the statements: by others the same facts make other tables."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("sql/*.sql")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 def publish(path: Path, relations: Mapping[str, pa.Table], now: datetime) -> dict[str, int]:
-    """Build the warehouse from the relations that sql/load_*.sql read; returns the rows of each table."""
-    with whole_file(path) as partial:
-        partial.unlink(missing_ok=True)
-        with Tables(partial) as tables:
+    """Build the warehouse from the relations that sql/load_*.sql read; returns the rows of each table.
+
+    Not for two processes at once: what another build has left lying is taken for a killed one's.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in path.parent.glob(f"{_BUILDS}*"):
+        shutil.rmtree(leftover)
+    # A folder, because DuckDB puts its log and what does not fit into memory beside its file.
+    with tempfile.TemporaryDirectory(prefix=_BUILDS, dir=path.parent) as folder:
+        build = Path(folder, path.name)
+        with Tables(build) as tables:
             tables.run("warehouse")
             for name, rows in relations.items():
                 tables.register(name, rows)
@@ -38,6 +58,5 @@ def publish(path: Path, relations: Mapping[str, pa.Table], now: datetime) -> dic
                 tables.run(f"load_{table}")
             tables.run("load_vendor_scorecard", {"now": now})
             counts = {row["table_name"]: row["rows"] for row in tables.run("table_sizes").to_pylist()}
-        # A leftover log of a build that was killed would be replayed into the new file.
-        partial.with_name(f"{partial.name}.wal").unlink(missing_ok=True)
+        build.replace(path)
     return counts

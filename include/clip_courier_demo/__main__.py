@@ -1,6 +1,7 @@
-"""`python -m clip_courier_demo night`: the demonstration from end to end. `… ui`: the same in Airflow's user interface."""
+"""`python -m clip_courier_demo night`: the demonstration from end to end. `ui`: the same in Airflow's interface."""
 
 import argparse
+import signal
 import sys
 import time
 from datetime import UTC, datetime
@@ -26,6 +27,9 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8080, help="of the user interface")
     asked = parser.parse_args()
     console = Console(highlight=False)
+    # Whatever ends us, Airflow and the server must not stay behind; a background job has SIGINT ignored.
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, _interrupt)
     try:
         if asked.what == "night":
             play_night(FOLDER.absolute(), clips=asked.clips, seed=asked.seed, console=console)
@@ -37,6 +41,10 @@ def main() -> int:
     except KeyboardInterrupt:
         console.print("stopped")
     return 0
+
+
+def _interrupt(_signal: int, _frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _serve(folder: Path, asked: argparse.Namespace, console: Console) -> None:

@@ -1,4 +1,4 @@
-"""A whole Airflow on this machine, alone and only for this machine: scheduler, workers, API server and user interface."""
+"""A whole Airflow on this machine and only for this machine: scheduler, workers, API server and user interface."""
 
 import json
 import os
@@ -18,6 +18,7 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parents[2]
 LOGIN = "admin"
 POOLS = {"clip_courier_writer": 1, "clip_courier_vendors": 4}
+DAGS = frozenset({"nightly_outbound", "collect_returns", "load_warehouse", "honour_withdrawals"})
 _START_S = 180
 _STOP_S = 30
 _END_STATES = frozenset({"success", "failed"})
@@ -46,6 +47,14 @@ class Airflow:
         if partition_key is not None:
             body["partition_key"] = partition_key
         return str(self.api("POST", f"dags/{dag_id}/dagRuns", body)["dag_run_id"])
+
+    def run_of(self, dag_id: str, partition_key: str) -> str:
+        """The run of a partition: the scheduler's own when the partition is due, else one that is started here."""
+        for _ in _every(0.5, 10):
+            found = [run for run in self.runs(dag_id) if run["partition_key"] == partition_key]
+            if found:
+                return str(found[0]["dag_run_id"])
+        return self.trigger(dag_id, partition_key)
 
     def runs(self, dag_id: str) -> list[dict[str, Any]]:
         """All runs of a DAG, oldest first."""
@@ -106,7 +115,8 @@ def _configuration(home: Path, port: int) -> dict[str, str]:
         "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        # They are started once the pools are there: a task without its pool would wait for ever.
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
         # Each worker process costs memory from the start; this is a small machine's share.
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{LOGIN}:admin",
@@ -133,7 +143,7 @@ def _ready(process: subprocess.Popen[bytes], address: str, home: Path, password:
                 token = _ask("POST", f"{address}/auth/token", login, {"Content-Type": "application/json"})
                 airflow = Airflow(address, home, token["access_token"])
                 _make_pools(airflow)
-                _await_dags(airflow)
+                _start_dags(airflow)
                 return airflow
     raise AirflowNotReady(f"Airflow did not start; read {home / 'standalone.log'}")
 
@@ -145,10 +155,11 @@ def _make_pools(airflow: Airflow) -> None:
             airflow.api("POST", "pools", {"name": name, "slots": slots, "description": "Clip Courier"})
 
 
-def _await_dags(airflow: Airflow) -> None:
-    wanted = {"nightly_outbound", "collect_returns", "load_warehouse", "honour_withdrawals"}
+def _start_dags(airflow: Airflow) -> None:
     for _ in _every(0.5, _START_S):
-        if wanted <= {dag["dag_id"] for dag in airflow.api("GET", "dags")["dags"]}:
+        if {dag["dag_id"] for dag in airflow.api("GET", "dags")["dags"]} >= DAGS:
+            for dag_id in sorted(DAGS):
+                airflow.api("PATCH", f"dags/{dag_id}", {"is_paused": False})
             return
         broken = airflow.api("GET", "importErrors")["import_errors"]
         if broken:

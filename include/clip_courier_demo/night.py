@@ -20,16 +20,19 @@ from clip_courier_demo.stage import Stage, set_stage
 from clip_courier_demo.vendor import read_truth
 
 _SHOWN = {
-    "What was refused, and why": "SELECT reason, clips FROM nights WHERE step = 'refused' AND clips > 0 ORDER BY clips DESC",
+    "What was refused, and why": """
+        SELECT reason, clips FROM nights WHERE step = 'refused' AND clips > 0 ORDER BY clips DESC""",
     "The funnel": """
         SELECT step, sum(clips)::BIGINT AS clips FROM nights
-        WHERE step IN ('clips', 'eligible', 'selected', 'validated', 'manifested', 'delivered') GROUP BY step ORDER BY 2 DESC""",
+        WHERE step IN ('clips', 'eligible', 'selected', 'validated', 'manifested', 'delivered')
+        GROUP BY step ORDER BY 2 DESC""",
     "Word error rate of the recogniser, with 95 % intervals": """
         SELECT stratum, printf('%.1f %%', 100 * estimate) AS wer,
             coalesce(printf('%.1f to %.1f', 100 * ci_low, 100 * ci_high), 'one person') AS interval, clips, speakers
         FROM wer_by_stratum ORDER BY clips DESC""",
     "Vendors": """
-        SELECT vendor, batches, clips, returned_clips, transcribed_clips, rejected_rows FROM vendor_scorecard ORDER BY vendor""",
+        SELECT vendor, batches, clips, returned_clips AS returned, transcribed_clips AS transcribed, rejected_rows
+        FROM vendor_scorecard ORDER BY vendor""",
     "Rejections after sampling": """
         SELECT stage, reason, count(*) AS rows FROM rejections GROUP BY stage, reason ORDER BY stage, rows DESC""",
     "Recalls": "SELECT batch_id, n, clip_count, state FROM recalls ORDER BY batch_id, n",
@@ -87,7 +90,7 @@ def _step(console: Console, what: str) -> Iterator[None]:
 
 def _run(airflow: Airflow, dag_id: str, console: Console, partition_key: str | None = None) -> None:
     console.print(f"• DAG [bold]{dag_id}[/]{f' for the night {partition_key}' if partition_key else ''} …")
-    run_id = airflow.trigger(dag_id, partition_key)
+    run_id = airflow.run_of(dag_id, partition_key) if partition_key else airflow.trigger(dag_id)
     state = airflow.wait(dag_id, run_id, seen=_teller(console))
     if state != "success":
         raise DemoFailed(f"{dag_id} ended as {state}; its logs lie under {airflow.home / 'logs'}")
@@ -126,7 +129,9 @@ def _vendors_work(stage: Stage, console: Console) -> None:
 def _withdraw_someone(stage: Stage) -> int:
     """The person with most clips at a vendor withdraws now: one more event in the landing zone. Returns the clips."""
     crosswalks = sorted((stage.root / "crosswalk").rglob("*.crosswalk.parquet"))
-    persons = [ids for path in crosswalks for ids in pq.read_table(path, columns=["person_ids"])["person_ids"].to_pylist()]
+    persons = [
+        ids for path in crosswalks for ids in pq.read_table(path, columns=["person_ids"])["person_ids"].to_pylist()
+    ]
     everyone = [person for ids in persons for person in ids]
     person = max(sorted(set(everyone)), key=everyone.count)
     withdraw(stage.folder / "world" / "landing", person, datetime.now(UTC))
@@ -137,7 +142,7 @@ def withdraw(landing: Path, person_id: str, at: datetime) -> None:
     """Append the event that a product writes when someone withdraws."""
     events = sorted((landing / "consent_events").glob("*.parquet"))
     schema = pq.read_schema(events[0])
-    row = {name: None for name in schema.names} | {
+    row = dict.fromkeys(schema.names) | {
         "record_id": f"withdrawal-{len(events)}",
         "person_id": person_id,
         "purpose": "human_review",
@@ -162,7 +167,9 @@ def _show(stage: Stage, console: Console) -> None:
     console.rule("what a vendor sees")
     for vendor in stage.vendors.values():
         for path in sorted(p for p in vendor.home.rglob("*") if p.is_file()):
-            console.print(f"  {vendor.name}: {path.relative_to(vendor.home)} ({path.stat().st_size} bytes)", markup=False)
+            console.print(
+                f"  {vendor.name}: {path.relative_to(vendor.home)} ({path.stat().st_size} bytes)", markup=False
+            )
 
 
 def _prove(stage: Stage, console: Console) -> None:
@@ -174,8 +181,8 @@ def _prove(stage: Stage, console: Console) -> None:
             batch_id = ready.name.removesuffix(".ready.json")
             found.update(find_leaks(canaries, members(vendor.take(batch_id), batch_id)))
     console.rule("what must not be seen")
-    console.print(f"  {len(canaries)} planted names, ids, addresses and numbers looked for in every file: {len(found)} found")
+    console.print(
+        f"  {len(canaries)} planted names, ids, addresses and numbers looked for in every file: {len(found)} found"
+    )
     if found:
         raise DemoFailed(f"identifying values in {', '.join(sorted(found))}")
-
-

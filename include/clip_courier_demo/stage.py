@@ -1,4 +1,4 @@
-"""Everything around a night that is not ours, set up for real: a landing zone, two vendors with keys and servers, our keys.
+"""Everything around a night that is not ours, set up for real: a landing zone, two vendors, servers, keys.
 
 The result is an environment (`Stage.environ`) in which the command line, Airflow and the tests run unchanged.
 """
@@ -67,7 +67,7 @@ def set_stage(
     progress: Callable[[str, int, int], None] | None = None,
     prefer: str | None = None,
 ) -> Stage:
-    """Write what is missing under `folder` and start the vendors' server; the newest recordings are of the day before."""
+    """Write what is missing under `folder`, start the vendors' server; the newest recordings are of the day before."""
     if not (folder / "world" / "demo" / "truth.parquet").exists():
         write_world(folder / "world", seed=seed, clips=clips, last_day=night - timedelta(days=1), progress=progress)
     keys = _keys(folder / "keys.json", names, night)

@@ -59,13 +59,13 @@ class DemoVendor:
             for batch_id in self._unanswered():
                 rows = list(self._transcribe(self.take(batch_id), truth, now))
                 written.append(self.send(keyring, batch_id, 1, rows, now))
-            for notice in sorted((self.home / "recalls").glob("*.json.pgp")):
-                if not (self.home / "receipts" / notice.name).exists():
-                    written.append(self._confirm(keyring, notice, now))
+            notices = sorted((self.home / "recalls").glob("*.json.pgp"))
+            unanswered = [notice for notice in notices if not (self.home / "receipts" / notice.name).exists()]
+            written += [self._confirm(keyring, notice, now) for notice in unanswered]
         return written
 
     def take(self, batch_id: str) -> dict[str, bytes]:
-        """The members of a sealed batch, opened by gpg itself with the vendor's key and checked against our pinned one."""
+        """The members of a sealed batch, opened by gpg itself with the vendor's key; the signer must be pinned."""
         sealed = self.home / "outbound" / f"{batch_id}.tar.pgp"
         signature = sealed.with_name(f"{sealed.name}.sig")
         opened = self.home / "desk" / f"{batch_id}.tar"
@@ -164,5 +164,3 @@ def _text(value: object) -> str:
     if not isinstance(value, datetime):
         raise TypeError(type(value).__name__)
     return stamp(value)
-
-

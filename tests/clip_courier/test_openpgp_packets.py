@@ -44,8 +44,10 @@ GOOD = old(1, SESSION) + partial(18, b"\x01" + bytes(5000))
 
 def test_check_sealed_packets_accepts_every_form_of_the_two_packets():
     for session in (old(1, SESSION), old(1, SESSION, 2), old(1, SESSION, 4), new(1, SESSION)):
-        for data in (partial(18, b"\x01" + bytes(5000)), new(18, b"\x01" + bytes(9000)), new(18, b"\x01" + bytes(100))):
-            check_sealed_packets(BytesIO(session + data), key_id=KEY_ID)
+        for size in (1, 191, 192, 193, 5000, 8383, 8384, 70_000):
+            body = b"\x01".ljust(size, b"x")
+            check_sealed_packets(BytesIO(session + new(18, body)), key_id=KEY_ID)
+            check_sealed_packets(BytesIO(session + partial(18, body)), key_id=KEY_ID)
 
 
 @pytest.mark.parametrize(

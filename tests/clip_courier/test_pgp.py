@@ -3,6 +3,8 @@
 import hashlib
 import logging
 import os
+import resource
+import shutil
 import stat
 import subprocess
 import tempfile
@@ -219,6 +221,23 @@ def test_seal_passes_on_what_the_writer_raises_and_leaves_nothing(seal_to_vendor
     assert os.listdir(tmp_path) == []
 
 
+def test_seal_removes_what_gpg_wrote_for_a_second_recipient(us, vendor, mallory, tmp_path, monkeypatch):
+    """As an `encrypt-to` in somebody's configuration would have it; gpg says nothing of it."""
+    wrapper = tmp_path / "bin" / "gpg"
+    wrapper.parent.mkdir()
+    wrapper.write_text(f'#!/bin/sh\nexec {shutil.which("gpg")} --encrypt-to {mallory.fingerprint} "$@"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
+    out = tmp_path / "out"
+    out.mkdir()
+    with open_keyring(OwnKey(us.fingerprint, us.private_key), [vendor.public_key, mallory.public_key]) as keyring:
+        with pytest.raises(SealFailed, match="one session key for the recipient"):
+            keyring.seal(lambda s: s.write(DATA), out / "x", recipient=vendor.fingerprint, at=NOW)
+        with pytest.raises(SealFailed, match="one session key for the recipient"):
+            keyring.seal_bytes(DATA, recipient=vendor.fingerprint, at=NOW)
+    assert os.listdir(out) == []
+
+
 def test_seal_that_fails_never_had_a_whole_file(seal_to_vendor, outside, tmp_path):
     """gpg is stopped, not told that the text ends here: that would be a batch cut short under our good signature."""
     kept = tmp_path.with_name(f"{tmp_path.name}-kept")
@@ -419,6 +438,10 @@ def test_passphrase_opens_our_key_and_its_fault_is_not_the_vendors(vendor, outsi
             with pytest.raises(KeyUnusable, match="passphrase"):
                 keyring.seal_bytes(DATA, recipient=vendor.fingerprint, at=NOW)
             with pytest.raises(KeyUnusable, match="passphrase"):
+                keyring.seal(
+                    lambda s: s.write(DATA), tmp_path / "y", recipient=vendor.fingerprint, at=NOW, detached=True
+                )
+            with pytest.raises(KeyUnusable, match="passphrase"):
                 keyring.open_bytes(answer, signers=[vendor.fingerprint], max_bytes=MIB)
 
 
@@ -432,6 +455,7 @@ def good(write) -> bytes:
 
 def test_open_gives_the_text_the_signer_and_the_time(ring, vendor, good, tmp_path):
     (tmp_path / "r.pgp").write_bytes(good)
+    (tmp_path / ".r.part").write_bytes(b"left by a crash, for all to read")
     opened = ring.open(tmp_path / "r.pgp", tmp_path / "r", signers=[vendor.fingerprint.lower()], max_bytes=len(DATA))
     assert (tmp_path / "r").read_bytes() == DATA
     assert opened.signer_fingerprint == vendor.fingerprint
@@ -579,6 +603,21 @@ def test_open_bytes_gives_back_what_seal_bytes_sealed(us, vendor):
         notice = ours.seal_bytes(b'{"recall": 1}', recipient=vendor.fingerprint, at=NOW)
     with open_keyring(OwnKey(vendor.fingerprint, vendor.private_key), [us.public_key]) as theirs:
         assert theirs.open_bytes(notice, signers=[us.fingerprint], max_bytes=MIB) == b'{"recall": 1}'
+
+
+def test_neither_verb_leaves_a_piece_where_there_is_no_room(ring, write, vendor, tmp_path):
+    """A limit on the size of files stands for a full disk."""
+    (tmp_path / "r.pgp").write_bytes(write("-u vendor -r us -se", stdin=bytes(4 * MIB)))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 * MIB, hard))
+    try:
+        with pytest.raises(SealFailed):
+            ring.seal(lambda s: s.write(bytes(4 * MIB)), tmp_path / "x", recipient=vendor.fingerprint, at=NOW)
+        with pytest.raises(OSError, match="File too large"):
+            ring.open(tmp_path / "r.pgp", tmp_path / "r", signers=[vendor.fingerprint], max_bytes=4 * MIB)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert os.listdir(tmp_path) == ["r.pgp"]
 
 
 # -- around it ---------------------------------------------------------------------------------------------------------

@@ -35,7 +35,8 @@ spread AS (
 SELECT
     t.stratum,
     t.estimate,
-    greatest(0, t.estimate - 1.959964 * s.standard_error),
+    -- `greatest` alone would take 0 for unknown.
+    CASE WHEN s.standard_error IS NOT NULL THEN greatest(0, t.estimate - 1.959964 * s.standard_error) END,
     t.estimate + 1.959964 * s.standard_error,
     t.clips,
     t.speakers

@@ -1,14 +1,33 @@
 -- Every returned row with the first code that keeps it out, or none. Reads: returned (one row a returned row, all text
 -- already parsed), batch (the crosswalk's rows of that batch), earlier (clip_ref, revision: accepted before),
 -- recalled (clip_ref), known_status (status).
--- The order of the CASE is the order of inbound.ROW_CODES.
-WITH row_of AS (
+WITH judged AS (
     SELECT
         r.*,
         b.clip_key,
-        row_number() OVER (PARTITION BY r.clip_ref, r.revision ORDER BY r.row_number) AS place_here
+        CASE
+            WHEN r.problem IS NOT NULL THEN r.problem
+            WHEN r.clip_ref IN (SELECT clip_ref FROM recalled) THEN 'recalled'
+            WHEN b.clip_key IS NULL THEN 'unknown_ref'
+            WHEN r.status IS NULL OR r.status NOT IN (SELECT status FROM known_status) THEN 'bad_status'
+            WHEN r.status = 'transcribed' AND coalesce(trim(r.text), '') = '' THEN 'missing_text'
+            WHEN coalesce(trim(r.annotator_ref), '') = '' THEN 'missing_annotator'
+            WHEN r.submitted_at IS NULL THEN 'bad_submitted_at'
+            WHEN r.chosen_rank NOT BETWEEN 1 AND 127 THEN 'bad_chosen_rank'
+            WHEN r.revision < 0 THEN 'bad_revision'
+        END AS fault
     FROM returned r
     LEFT JOIN batch b ON b.clip_ref = r.clip_ref
+),
+-- Only a row that is good otherwise can take the place of another one.
+placed AS (
+    SELECT
+        *,
+        fault IS NULL AND (
+            row_number() OVER (PARTITION BY clip_ref, revision, fault IS NULL ORDER BY row_number) > 1
+            OR EXISTS (FROM earlier e WHERE e.clip_ref = judged.clip_ref AND e.revision = judged.revision)
+        ) AS is_duplicate
+    FROM judged
 )
 SELECT
     row_number,
@@ -22,18 +41,6 @@ SELECT
     submitted_at,
     revision,
     note,
-    CASE
-        WHEN problem IS NOT NULL THEN problem
-        WHEN row_of.clip_ref IN (SELECT clip_ref FROM recalled) THEN 'recalled'
-        WHEN clip_key IS NULL THEN 'unknown_ref'
-        WHEN status IS NULL OR status NOT IN (SELECT status FROM known_status) THEN 'bad_status'
-        WHEN status = 'transcribed' AND coalesce(trim(text), '') = '' THEN 'missing_text'
-        WHEN coalesce(trim(annotator_ref), '') = '' THEN 'missing_annotator'
-        WHEN submitted_at IS NULL THEN 'bad_submitted_at'
-        WHEN chosen_rank < 1 THEN 'bad_chosen_rank'
-        WHEN revision < 0 THEN 'bad_revision'
-        WHEN place_here > 1 THEN 'duplicate'
-        WHEN EXISTS (FROM earlier e WHERE e.clip_ref = row_of.clip_ref AND e.revision = row_of.revision) THEN 'duplicate'
-    END AS code
-FROM row_of
+    CASE WHEN is_duplicate THEN 'duplicate' ELSE fault END AS code
+FROM placed
 ORDER BY row_number

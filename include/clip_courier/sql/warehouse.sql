@@ -21,7 +21,7 @@ COMMENT ON COLUMN deliveries.audio_ms IS 'Length of all its clips, in millisecon
 COMMENT ON COLUMN deliveries.size_bytes IS 'Size of the sealed batch, in bytes; null before it is sealed';
 COMMENT ON COLUMN deliveries.manifested_at IS 'When the batch was cut';
 COMMENT ON COLUMN deliveries.delivered_at IS 'When its ready file lay on the vendor''s server; null before';
-COMMENT ON COLUMN deliveries.due_at IS 'When the vendor owes the transcripts; null before it is sealed';
+COMMENT ON COLUMN deliveries.due_at IS 'When the vendor owes the transcripts; null before it is delivered';
 
 CREATE TABLE clips (
     clip_key VARCHAR,
@@ -158,7 +158,7 @@ CREATE TABLE rejections (
 );
 COMMENT ON TABLE rejections IS 'Everything that was refused after sampling, with its reason: nothing is lost in silence';
 COMMENT ON COLUMN rejections.night IS 'Night that it belongs to';
-COMMENT ON COLUMN rejections.stage IS 'validate, manifest, deliver or collect';
+COMMENT ON COLUMN rejections.stage IS 'validate, manifest (also what was withdrawn before a batch was cut), deliver or collect';
 COMMENT ON COLUMN rejections.vendor IS 'Vendor, where one is concerned';
 COMMENT ON COLUMN rejections.batch_id IS 'Batch, where one is concerned';
 COMMENT ON COLUMN rejections.clip_key IS 'Pseudonym of the clip; null for a returned row that belongs to none, and for a file';

@@ -1,0 +1,123 @@
+"""Where everything is: nights with their funnels, batches with their states, what is late, what is recalled."""
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+from typing import Any
+
+from clip_courier.ledger import DELIVERED, WITH_VENDOR, Batch, Ledger, Recall, parse_stamp
+from clip_courier.model import NightFolder, Outcome, Root
+
+
+@dataclass(frozen=True)
+class NightSeen:
+    """The funnel of a night, in clips; None for a stage that was not run."""
+
+    night: str
+    clips: int | None
+    eligible: int | None
+    selected: int | None
+    validated: int | None
+    in_batches: int
+    delivered: int
+    refused: dict[str, int]
+    has_data_docs: bool
+
+
+@dataclass(frozen=True)
+class BatchSeen:
+    """A batch as the ledger has it, and whether its transcripts are late. Times are RFC 3339 in UTC."""
+
+    batch_id: str
+    vendor: str
+    night: str
+    state: str
+    clips: int
+    delivered_at: str | None
+    due_at: str | None
+    returned_rows: int
+    is_overdue: bool
+
+
+@dataclass(frozen=True)
+class Overview:
+    """All of it; newest nights first."""
+
+    nights: list[NightSeen]
+    batches: list[BatchSeen]
+    recalls: list[Recall]
+
+    def outcome(self) -> Outcome:
+        """As the verb `status` tells it."""
+        counts: dict[str, object] = {
+            "states": dict(Counter(batch.state for batch in self.batches)),
+            "overdue": sum(batch.is_overdue for batch in self.batches),
+            "open_recalls": sum(recall.state != "RECEIPTED" for recall in self.recalls),
+            **{name: [asdict(one) for one in seen] for name, seen in self.__dict__.items()},
+        }
+        lines = [
+            f"night {night.night}: {night.clips} clips, {night.eligible} eligible, {night.selected} selected,"
+            f" {night.validated} validated, {night.in_batches} in batches, {night.delivered} delivered"
+            for night in self.nights
+        ]
+        for batch in self.batches:
+            due = f", due {batch.due_at}{' OVERDUE' if batch.is_overdue else ''}" if batch.due_at else ""
+            lines.append(
+                f"{batch.batch_id}  {batch.state}  {batch.clips} clips, {batch.returned_rows} rows returned{due}"
+            )
+        lines += [f"{r.batch_id}  recall {r.n}  {r.state}  {r.clip_count} clips" for r in self.recalls]
+        return Outcome("status", counts, lines or ["status: nothing was done yet"], is_new=False)
+
+
+def overview(
+    root: Root, ledger: Ledger, now: datetime, night: date | None = None, vendor: str | None = None
+) -> Overview:
+    """What is on record, for one night or vendor where one is named."""
+    returned: Counter[str] = Counter()
+    for one in ledger.returns(vendor):
+        returned[one.batch_id] += one.accepted_rows
+    batches = ledger.batches(night=night, vendor=vendor)
+    seen = [_batch_seen(batch, returned[batch.batch_id], now) for batch in batches]
+    ids = {batch.batch_id for batch in batches}
+    folders = [folder for folder in reversed(root.nights()) if night in (None, folder.night)]
+    return Overview(
+        nights=[_night_seen(folder, batches) for folder in folders],
+        batches=sorted(seen, key=lambda batch: (batch.night, batch.batch_id), reverse=True),
+        recalls=[recall for recall in ledger.recalls(vendor) if recall.batch_id in ids],
+    )
+
+
+def _batch_seen(batch: Batch, returned_rows: int, now: datetime) -> BatchSeen:
+    is_late = batch.state in WITH_VENDOR and batch.due_at is not None and parse_stamp(batch.due_at) < now
+    return BatchSeen(
+        batch_id=batch.batch_id,
+        vendor=batch.vendor,
+        night=batch.night,
+        state=batch.state,
+        clips=batch.clip_count,
+        delivered_at=batch.delivered_at,
+        due_at=batch.due_at,
+        returned_rows=returned_rows,
+        is_overdue=is_late and (batch.state == DELIVERED or returned_rows < batch.clip_count),
+    )
+
+
+def _night_seen(folder: NightFolder, batches: list[Batch]) -> NightSeen:
+    funnel, quality = _counts(folder.funnel), _counts(folder.quality)
+    ours = [batch for batch in batches if batch.night_date == folder.night]
+    return NightSeen(
+        night=folder.night.isoformat(),
+        clips=funnel.get("clips"),
+        eligible=funnel.get("eligible"),
+        selected=funnel.get("selected"),
+        validated=quality.get("validated"),
+        in_batches=sum(batch.clip_count for batch in ours),
+        delivered=sum(batch.clip_count for batch in ours if batch.delivered_at),
+        refused=funnel.get("refused", {}),
+        has_data_docs=(folder.data_docs / "index.html").exists(),
+    )
+
+
+def _counts(path: Any) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
