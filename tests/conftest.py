@@ -1,4 +1,4 @@
-"""What most tests stand on: a demo world made once, and a stage (vendors, keys, a real SFTP server) that is cleared for each."""
+"""What most tests stand on: a demo world made once, and a stage (vendors, keys, a real SFTP server) cleared for each."""
 
 import json
 import shutil
@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
+
 from clip_courier.courier import Courier
 from clip_courier.settings import credentials_from, load_settings
 from clip_courier_demo.stage import VENDORS, Stage, set_stage, write_vendor
@@ -45,9 +46,7 @@ def make_courier() -> Callable[..., Courier]:
 
     def make(stage: Stage, now: datetime = NOW, **environ: str) -> Courier:
         variables = {**stage.environ, **environ}
-        return Courier(
-            load_settings(variables), lambda conn_id: credentials_from(variables, conn_id), lambda: now
-        )
+        return Courier(load_settings(variables), lambda conn_id: credentials_from(variables, conn_id), lambda: now)
 
     return make
 

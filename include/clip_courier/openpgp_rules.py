@@ -76,8 +76,6 @@ class Key:
             return "revoked"
         if self.validity in set("din") or "D" in self.capabilities:
             return "disabled or invalid"
-        if self.created_at > at:
-            return f"valid only from {self.created_at:%Y-%m-%d %H:%M:%S} UTC"
         if self.expires_at and self.expires_at <= at:
             return f"expired on {self.expires_at:%Y-%m-%d}"
         if self.algorithm not in ALGORITHMS.values():
@@ -145,14 +143,18 @@ def check_passphrase(answer: Answer, own: str) -> None:
         raise KeyUnusable(f"the passphrase given does not open our key {own}")
 
 
-def check_imported(answer: Answer, *, secret_keys: int) -> str:
-    """The fingerprint of the one primary key that a key file held. Raises KeyUnusable when it held anything else."""
-    found = {arguments[1] for arguments in answer.all("IMPORT_OK")}
+def check_imported(answer: Answer, *, secret_keys: int) -> frozenset[str]:
+    """The fingerprints of the primary keys in a key file: one private key, or one public key or two.
+
+    Two public keys are a recipient and a signer. Raises KeyUnusable when the file held anything else.
+    """
+    found = frozenset(arguments[1] for arguments in answer.all("IMPORT_OK"))
     counts = answer.all("IMPORT_RES")  # the 1st is the number of keys read, the 10th that of secret keys
-    if len(found) != 1 or [(c[0], c[9]) for c in counts] != [("1", str(secret_keys))]:
-        kind = "private" if secret_keys else "public"
-        raise KeyUnusable(f"a key file must hold one {kind} key and nothing else; {len(found)} keys were read")
-    return found.pop()
+    allowed = {1} if secret_keys else {1, 2}
+    if len(found) not in allowed or [(c[0], c[9]) for c in counts] != [(str(len(found)), str(secret_keys))]:
+        what = "one private key" if secret_keys else "one public key or two"
+        raise KeyUnusable(f"a key file must hold {what} and nothing else; {len(found)} keys were read")
+    return found
 
 
 # -- sealing -------------------------------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ class Opened:
 
 @contextmanager
 def open_keyring(own: OwnKey, public_keys: Iterable[str | bytes]) -> Iterator["Keyring"]:
-    """A keyring of our key pair and of public keys, one primary key to each text.
+    """A keyring of our key pair and of public keys: one in each text, or a recipient's and a signer's.
 
     It exists in a private home under the system's temporary folder, gone afterwards together with its agent.
     Raises GnupgMissing, and KeyUnusable when a text does not hold exactly the one key that it should.
@@ -105,14 +105,14 @@ class Keyring:
         self._passphrase = own.passphrase or None  # "" would make gpg read the first line of the data as one
         for text in public_keys:
             self._import(text, secret_keys=0)
-        if self._import(own.private_key, secret_keys=1) != self._own:
+        if self._import(own.private_key, secret_keys=1) != {self._own}:
             raise KeyUnusable(f"the private key given for {self._own} has another fingerprint")
 
     def check_key(self, fingerprint: str, *, at: datetime, can: Literal["encrypt", "sign"]) -> KeyFacts:
         """The facts of a key that can be used for a purpose at an instant; raises KeyUnusable, which says why not.
 
-        Neither the primary key nor the (sub)key that serves may be revoked, disabled, expired, not yet valid, or RSA,
-        DSA or ElGamal under 2048 bits. A key is named by the 40 hex digits of its primary key and by nothing else:
+        Neither the primary key nor the (sub)key that serves may be revoked, disabled, expired, or RSA, DSA or ElGamal
+        under 2048 bits; one that is not valid yet gpg refuses, by the machine's clock. A key is named by the 40 hex digits of its primary key and by nothing else:
         an address would stand for whoever made the newest key that carries it.
         """
         wanted = rules.fingerprint_of(fingerprint)
@@ -168,7 +168,7 @@ class Keyring:
         self._decrypt(io.BytesIO(data), plain, signers, max_bytes)
         return plain.getvalue()
 
-    def _import(self, text: str | bytes, *, secret_keys: int) -> str:
+    def _import(self, text: str | bytes, *, secret_keys: int) -> frozenset[str]:
         minimal = ["--import-options", "import-minimal"]  # without the signatures of others (CVE-2022-3219)
         answer = self._run(self._gpg.import_keys, text, extra_args=minimal, passphrase=self._passphrase)
         return rules.check_imported(answer, secret_keys=secret_keys)

@@ -349,7 +349,6 @@ def test_check_key_ends_at_the_second_of_expiry(ring, expired):
         ("expired", NOW, "expired on 2025-01-02"),
         ("revoked", NOW, "revoked"),
         ("stranger", NOW, "no primary key of that fingerprint"),
-        ("vendor", LONG_AGO - timedelta(seconds=1), "valid only from 2025-01-01"),
     ],
 )
 def test_check_key_names_the_key_the_date_and_the_reason(ring, request, who, at, message):
@@ -390,16 +389,27 @@ def test_check_key_refuses_short_expired_and_missing_subkeys(us):
         assert keyring.check_key(past.fingerprint, at=NOW, can="sign").expires_at > NOW
 
 
-def test_open_keyring_refuses_a_text_that_is_not_one_key_of_its_kind(us, vendor, mallory):
+def test_check_key_goes_by_the_machines_clock_for_a_replay_of_an_instant_before_the_key(ring, vendor):
+    assert ring.check_key(vendor.fingerprint, at=LONG_AGO - timedelta(days=1), can="encrypt").expires_at > NOW
+
+
+def test_open_keyring_takes_a_recipients_and_a_signers_key_from_one_text(us, vendor, mallory):
+    both = vendor.public_key + mallory.public_key
+    with open_keyring(OwnKey(us.fingerprint, us.private_key), [both]) as keyring:
+        assert keyring.check_key(vendor.fingerprint, at=NOW, can="encrypt")
+        assert keyring.check_key(mallory.fingerprint, at=NOW, can="sign")
+
+
+def test_open_keyring_refuses_a_text_that_is_not_keys_of_its_kind(us, vendor, mallory, expired):
     own = OwnKey(us.fingerprint, us.private_key)
     with temporary_home() as folder:
         home = Home(folder)
-        for pair in (vendor, mallory):
+        for pair in (vendor, mallory, expired):
             home.own(pair)
-        both = home.gpg("--armor", "--export")
+        three = home.gpg("--armor", "--export")
         nameless = home.gpg("--export-filter", "keep-uid=uid = nobody", "--export", vendor.fingerprint)
-    for text in (both, nameless, vendor.public_key + mallory.public_key, vendor.private_key, "not a key", ""):
-        with pytest.raises(KeyUnusable, match="must hold one public key"), open_keyring(own, [text]):
+    for text in (three, nameless, vendor.private_key, "not a key", ""):
+        with pytest.raises(KeyUnusable, match="must hold one public key or two"), open_keyring(own, [text]):
             pass
     for wrong in (
         replace(own, private_key=us.public_key),

@@ -721,7 +721,9 @@ def test_server_keeps_its_host_key_when_it_starts_again(short: Path) -> None:
 def test_connect_takes_a_pkcs8_key(sshd: RunningServer, passphrase: str | None) -> None:
     openssh = sshd.endpoint("north").private_key
     key = serialization.load_ssh_private_key(openssh.encode(), None)
-    protection = serialization.BestAvailableEncryption(passphrase.encode()) if passphrase else serialization.NoEncryption()
+    protection = (
+        serialization.BestAvailableEncryption(passphrase.encode()) if passphrase else serialization.NoEncryption()
+    )
     pkcs8 = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection).decode()
     assert "BEGIN OPENSSH" not in pkcs8
     endpoint = replace(sshd.endpoint("north"), private_key=pkcs8, private_key_passphrase=passphrase)

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from clip_courier import errors
 from clip_courier.model import Outcome
 
-SECRET = "canary-secret-quorvanthistle"  # noqa: S105
+SECRET = "canary-secret-quorvanthistle"
 
 
 @pytest.fixture

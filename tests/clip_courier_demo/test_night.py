@@ -1,0 +1,128 @@
+"""What `make demo` does, on a smaller world: the DAGs in a real Airflow, and nothing personal in anything that it wrote.
+
+The demonstration itself looks for the canaries (`leaks`), so the search is proven here first.
+"""
+
+import base64
+import io
+import json
+import sqlite3
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from clip_courier_demo import leaks
+from clip_courier_demo.airflow import standalone
+from clip_courier_demo.night import play_night
+
+CANARY = "Quorvanthistle"
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of a demonstration that was played, and what it printed."""
+    folder = tmp_path_factory.mktemp("demo") / "demo"
+    console = Console(file=io.StringIO(), width=160, highlight=False)
+    play_night(folder, clips=90, seed=3, console=console)
+    assert isinstance(console.file, io.StringIO)
+    return folder, console.file.getvalue()
+
+
+def test_play_night_runs_every_dag_to_success(played: tuple[Path, str]) -> None:
+    with sqlite3.connect(played[0] / "airflow" / "airflow.db") as metadata:
+        runs = metadata.execute("SELECT dag_id, state FROM dag_run WHERE run_type <> 'backfill'").fetchall()
+    ended = {dag_id for dag_id, state in runs if state == "success"}
+    assert ended == {"nightly_outbound", "collect_returns", "load_warehouse", "honour_withdrawals"}
+
+
+def test_play_night_keeps_rows_and_values_out_of_airflows_database(played: tuple[Path, str]) -> None:
+    """Only counts, vendors' names and reasons are kept by Airflow: nothing in it is a list of rows."""
+    with sqlite3.connect(played[0] / "airflow" / "airflow.db") as metadata:
+        returned = [
+            json.loads(value) for (value,) in metadata.execute("SELECT value FROM xcom WHERE key = 'return_value'")
+        ]
+        arguments = [row for (row,) in metadata.execute("SELECT rendered_fields FROM rendered_task_instance_fields")]
+    assert returned
+    assert all(len(json.dumps(value)) < 2_000 for value in returned)
+    assert all("clip_ref" not in str(fields) for fields in arguments)
+
+
+def test_play_night_tells_what_came_of_it(played: tuple[Path, str]) -> None:
+    folder, told = played
+    assert "RECEIPTED" in told
+    assert "0 found" in told
+    with duckdb.connect(str(folder / "var" / "warehouse" / "clip_courier.duckdb"), read_only=True) as warehouse:
+        assert warehouse.sql("SELECT count(*) FROM transcripts").fetchall()[0][0] > 0
+
+
+def test_play_night_leaves_no_canary_outside_the_private_places(played: tuple[Path, str]) -> None:
+    folder, told = played
+    canaries = leaks.read_canaries(folder / "world")
+    things = [*leaks.written_under(folder), ("what was printed", told.encode())]
+    assert len(things) > 50
+    assert leaks.find_leaks(canaries, things) == {}
+
+
+def test_play_night_stops_all_that_it_started(played: tuple[Path, str]) -> None:
+    folder = str(played[0]).encode()
+    running = [path for path in Path("/proc").glob("[0-9]*/cmdline") if folder in _read(path)]
+    assert running == []
+
+
+def test_standalone_needs_a_login(played: tuple[Path, str], tmp_path: Path) -> None:
+    """The pages that the plugin adds are shown to nobody who is not logged in."""
+    import urllib.error
+    import urllib.request
+
+    environ = {"CLIP_COURIER_ROOT": str(played[0] / "var"), "CLIP_COURIER_VENDORS": str(played[0] / "vendors")}
+    with standalone(tmp_path / "airflow", environ) as airflow:
+        night = next((played[0] / "var" / "nights").iterdir()).name
+        pages = ("status", f"data-docs/{night}/index.html")
+        for page in pages:
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                urllib.request.urlopen(f"{airflow.address}/clip-courier/{page}")
+            assert refused.value.code == 401
+        for page in pages:
+            request = urllib.request.Request(
+                f"{airflow.address}/clip-courier/{page}", headers={"Authorization": f"Bearer {airflow.token}"}
+            )
+            with urllib.request.urlopen(request) as answer:
+                text = answer.read().decode()
+            assert "aurora" in text or "validations" in text
+        outside = f"{airflow.address}/clip-courier/data-docs/{night}/..%2f..%2fledger.sqlite"
+        request = urllib.request.Request(outside, headers={"Authorization": f"Bearer {airflow.token}"})
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request)
+        assert refused.value.code == 404
+
+
+@pytest.mark.parametrize("name", ["plain.log", "rows.parquet", "tables.duckdb"])
+def test_find_leaks_sees_a_canary_in_packed_files(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    rows = pa.table({"text": [f"my name is {CANARY.lower()}"]})
+    if name.endswith(".parquet"):
+        pq.write_table(rows, path, compression="zstd")
+    elif name.endswith(".duckdb"):
+        with duckdb.connect(str(path)) as connection:
+            connection.register("rows", rows)
+            connection.execute("CREATE TABLE kept AS SELECT * FROM rows")
+    else:
+        path.write_text(f"INFO {CANARY.upper()} spoke", encoding="utf-8")
+    assert leaks.find_leaks([CANARY], leaks.written_under(tmp_path))
+    assert not leaks.find_leaks([base64.b64encode(b"nobody").decode()], leaks.written_under(tmp_path))
+
+
+def test_find_leaks_sees_a_canary_in_a_file_name(tmp_path: Path) -> None:
+    (tmp_path / f"{CANARY}.txt").touch()
+    assert leaks.find_leaks([CANARY], leaks.written_under(tmp_path))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
