@@ -1,4 +1,4 @@
-"""What most tests stand on: a demo world made once, and a stage (vendors, keys, a real SFTP server) cleared for each."""
+"""What most tests stand on: a demo world made once, and a stage (vendors, keys, a real SFTP server) for each."""
 
 import json
 import shutil

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bars
 
 from clip_courier.courier import Courier
-from clip_courier.errors import CourierError
+from clip_courier.errors import CourierError, MachineFailed
 from clip_courier.model import Outcome, Progress, silent
 from clip_courier.settings import credentials_from, load_settings
 
@@ -47,6 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             outcome = _demo_world(asked, progress) if asked.verb == "demo-world" else _run(asked, progress)
     except CourierError as error:
         return _failed(asked, error)
+    except OSError as error:
+        # Not its whole text: that names files, and the name of a recording may identify someone.
+        return _failed(asked, MachineFailed(error.strerror or type(error).__name__))
+    except KeyboardInterrupt:
+        print("interrupted; run the verb again to go on", file=sys.stderr)
+        return 130
     if asked.json:
         print(json.dumps({"verb": asked.verb, "new": outcome.is_new, **outcome.counts}, default=str))
     else:
@@ -81,15 +87,15 @@ def _demo_world(asked: argparse.Namespace, progress: Progress) -> Outcome:
     # The demo brings a speech synthesiser; no other verb should pay for it.
     from clip_courier_demo.world import write_world
 
-    summary = write_world(
-        asked.out, seed=asked.seed, clips=asked.clips, last_day=asked.last_day or _yesterday(), progress=progress
+    last_day = asked.last_day or date.fromordinal(datetime.now(UTC).date().toordinal() - 1)
+    try:
+        summary = write_world(asked.out, seed=asked.seed, clips=asked.clips, last_day=last_day, progress=progress)
+    except (ValueError, FileExistsError) as refused:
+        _parser().error(f"demo-world: {refused}")
+    told = (
+        f"demo-world: {summary.clips} clips of {summary.persons} persons, {summary.first_date} to {summary.last_date}"
     )
-    told = f"demo-world: {summary.clips} clips of {summary.persons} persons, {summary.first_date} to {summary.last_date}"
     return Outcome("demo-world", asdict(summary), [told])
-
-
-def _yesterday() -> date:
-    return date.fromordinal(datetime.now(UTC).date().toordinal() - 1)
 
 
 def _failed(asked: argparse.Namespace, error: CourierError, *, told: bool = False) -> int:

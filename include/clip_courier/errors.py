@@ -16,6 +16,10 @@ class CourierError(Exception):
         return " ".join(inspect.cleandoc(type(self).__doc__ or "").split())
 
 
+class MachineFailed(CourierError):
+    """See to the disk, memory or permissions that the message names, and run again; nothing half stays behind."""
+
+
 # -- configuration ---------------------------------------------------------------------------------------------
 
 

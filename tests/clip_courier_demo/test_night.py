@@ -1,4 +1,4 @@
-"""What `make demo` does, on a smaller world: the DAGs in a real Airflow, and nothing personal in anything that it wrote.
+"""What `make demo` does, on a smaller world: the DAGs in a real Airflow, and nothing personal in what it wrote.
 
 The demonstration itself looks for the canaries (`leaks`), so the search is proven here first.
 """
@@ -7,6 +7,8 @@ import base64
 import io
 import json
 import sqlite3
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import duckdb
@@ -16,7 +18,7 @@ import pytest
 from rich.console import Console
 
 from clip_courier_demo import leaks
-from clip_courier_demo.airflow import standalone
+from clip_courier_demo.airflow import Airflow, standalone
 from clip_courier_demo.night import play_night
 
 CANARY = "Quorvanthistle"
@@ -42,12 +44,10 @@ def test_play_night_runs_every_dag_to_success(played: tuple[Path, str]) -> None:
 def test_play_night_keeps_rows_and_values_out_of_airflows_database(played: tuple[Path, str]) -> None:
     """Only counts, vendors' names and reasons are kept by Airflow: nothing in it is a list of rows."""
     with sqlite3.connect(played[0] / "airflow" / "airflow.db") as metadata:
-        returned = [
-            json.loads(value) for (value,) in metadata.execute("SELECT value FROM xcom WHERE key = 'return_value'")
-        ]
+        kept = metadata.execute("SELECT value FROM xcom WHERE key = 'return_value'").fetchall()
         arguments = [row for (row,) in metadata.execute("SELECT rendered_fields FROM rendered_task_instance_fields")]
-    assert returned
-    assert all(len(json.dumps(value)) < 2_000 for value in returned)
+    assert kept
+    assert all(len(json.dumps(json.loads(value))) < 2_000 for (value,) in kept)
     assert all("clip_ref" not in str(fields) for fields in arguments)
 
 
@@ -73,31 +73,25 @@ def test_play_night_stops_all_that_it_started(played: tuple[Path, str]) -> None:
     assert running == []
 
 
-def test_standalone_needs_a_login(played: tuple[Path, str], tmp_path: Path) -> None:
-    """The pages that the plugin adds are shown to nobody who is not logged in."""
-    import urllib.error
-    import urllib.request
-
+def test_standalone_shows_its_pages_to_nobody_who_is_not_logged_in(played: tuple[Path, str], tmp_path: Path) -> None:
     environ = {"CLIP_COURIER_ROOT": str(played[0] / "var"), "CLIP_COURIER_VENDORS": str(played[0] / "vendors")}
+    night = next((played[0] / "var" / "nights").iterdir()).name
+    docs = f"data-docs/{night}/index.html"
     with standalone(tmp_path / "airflow", environ) as airflow:
-        night = next((played[0] / "var" / "nights").iterdir()).name
-        pages = ("status", f"data-docs/{night}/index.html")
-        for page in pages:
-            with pytest.raises(urllib.error.HTTPError) as refused:
-                urllib.request.urlopen(f"{airflow.address}/clip-courier/{page}")
-            assert refused.value.code == 401
-        for page in pages:
-            request = urllib.request.Request(
-                f"{airflow.address}/clip-courier/{page}", headers={"Authorization": f"Bearer {airflow.token}"}
-            )
-            with urllib.request.urlopen(request) as answer:
-                text = answer.read().decode()
-            assert "aurora" in text or "validations" in text
-        outside = f"{airflow.address}/clip-courier/data-docs/{night}/..%2f..%2fledger.sqlite"
-        request = urllib.request.Request(outside, headers={"Authorization": f"Bearer {airflow.token}"})
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(request)
-        assert refused.value.code == 404
+        login = {"Authorization": f"Bearer {airflow.token}"}
+        assert [page(airflow, name, {})[0] for name in ("status", docs)] == [401, 401]
+        assert "aurora" in page(airflow, "status", login)[1]
+        assert "validations" in page(airflow, docs, login)[1]
+        assert page(airflow, f"data-docs/{night}/..%2f..%2fledger.sqlite", login)[0] == 404
+
+
+def page(airflow: Airflow, name: str, headers: dict[str, str]) -> tuple[int, str]:
+    request = urllib.request.Request(f"{airflow.address}/clip-courier/{name}", headers=headers)  # noqa: S310
+    try:
+        with urllib.request.urlopen(request) as answer:  # noqa: S310
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as refused:
+        return refused.code, ""
 
 
 @pytest.mark.parametrize("name", ["plain.log", "rows.parquet", "tables.duckdb"])

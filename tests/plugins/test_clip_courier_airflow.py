@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -16,11 +15,11 @@ SECRET = "canary-secret-quorvanthistle"
 
 
 @pytest.fixture
-def bridge(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def bridge(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path_factory.mktemp("airflow")))
     import clip_courier_airflow
 
-    yield clip_courier_airflow
+    return clip_courier_airflow
 
 
 def raises(error: Exception) -> Any:
