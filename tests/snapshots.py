@@ -52,9 +52,7 @@ def returned(stage: Stage, make_courier: MakeCourier, truth: Mapping[str, str]) 
     return _restored("returned", stage, make_courier, night)
 
 
-def _restored(
-    name: str, stage: Stage, make_courier: MakeCourier, night: Callable[[Courier], None]
-) -> Courier:
+def _restored(name: str, stage: Stage, make_courier: MakeCourier, night: Callable[[Courier], None]) -> Courier:
     kept = stage.folder / "snapshots" / name
     places = {"root": stage.root, **{vendor.name: vendor.home for vendor in stage.vendors.values()}}
     if not kept.exists():

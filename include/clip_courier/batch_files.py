@@ -23,17 +23,20 @@ def read_crosswalk(folder: NightFolder, batch_id: str) -> pa.Table:
 
 
 def current(folder: NightFolder, batch_id: str) -> tuple[pa.Table, pa.Table]:
-    """The manifest's rows and the crosswalk's, both in the order of the refs; the manifest says what is in the batch.
+    """Of a batch that has not left: its manifest's rows and its crosswalk's, both in the order of the refs.
 
     Raises:
         CrosswalkMissing: a row could not be asked about, sealed with its sound, or recalled.
     """
     manifest = read_own(folder.manifest(batch_id), f"the manifest of batch {batch_id}")
     rows = manifest.cast(MANIFEST).replace_schema_metadata(None).sort_by("clip_ref")
-    private = read_crosswalk(folder, batch_id)
-    private = private.filter(pc.is_in(private["clip_ref"], rows["clip_ref"])).sort_by("clip_ref")
+    everything = read_crosswalk(folder, batch_id)
+    private = everything.filter(pc.is_in(everything["clip_ref"], rows["clip_ref"])).sort_by("clip_ref")
     if not private["clip_ref"].equals(rows["clip_ref"]):
         raise CrosswalkMissing(f"batch {batch_id}: {rows.num_rows} clips, of which {private.num_rows} can be named")
+    if everything.num_rows > private.num_rows:
+        # A `withhold` broke off before its last file: what never leaves must not look as if it had.
+        write_parquet(private, folder.crosswalk(batch_id))
     return rows, private
 
 

@@ -91,7 +91,7 @@ def deliver(vendor: Vendor, night: NightFolder, given: Delivery) -> Outcome:
         HostKeyMismatch, LoginRefused, ServerUnreachable, TransferFailed: no half file has a final name.
     """
     _sweep_spool(vendor.name, given)
-    waiting = [b for b in _cut(vendor.name, given) if b.night_date <= night.night]
+    waiting = [b for b in _cut(vendor.name, given.root, given.ledger) if b.night_date <= night.night]
     outcome = Outcome(
         "deliver", {"vendor": vendor.name, "delivered": 0, "cancelled": 0, "clips": 0}, is_new=bool(waiting)
     )
@@ -123,7 +123,7 @@ def withdraw(vendor: str, root: Root, ledger: Ledger, refusals: Refusals, now: d
     Not while `deliver` runs for the vendor: what it has just sent must stay in the crosswalk.
     """
     outcome = Outcome("withdraw", {"vendor": vendor, "withheld": 0}, is_new=False)
-    for batch in ledger.batches(vendor=vendor, states=[MANIFESTED]):
+    for batch in (b for b in _cut(vendor, root, ledger) if b.state == MANIFESTED):
         folder = root.night(batch.night_date)
         _, private = current(folder, batch.batch_id)
         gone = refusals(private)
@@ -137,10 +137,10 @@ def withdraw(vendor: str, root: Root, ledger: Ledger, refusals: Refusals, now: d
     return outcome
 
 
-def _cut(vendor: str, given: Delivery) -> list[Batch]:
+def _cut(vendor: str, root: Root, ledger: Ledger) -> list[Batch]:
     """Waiting batches of nights of which this vendor's are all cut; `manifest` may yet write the others again."""
-    waiting = given.ledger.batches(vendor=vendor, states=WAITING)
-    return [b for b in waiting if given.root.night(b.night_date).manifested(vendor).exists()]
+    waiting = ledger.batches(vendor=vendor, states=WAITING)
+    return [b for b in waiting if root.night(b.night_date).manifested(vendor).exists()]
 
 
 def _sweep_spool(vendor: str, given: Delivery) -> None:

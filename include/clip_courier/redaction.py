@@ -108,11 +108,12 @@ _LETTER_WORDS: Final[Mapping[str, frozenset[str]]] = {
 }
 # Names of letters, as recognisers write them, and the alphabets that are used to spell over a bad line.
 _SPELLING: Final = _words(
-        "bee cee dee ee eff gee aitch haitch jay kay ell em en pee cue ess tee vee ex zed zee ar alpha alfa bravo charlie"
-        " delta echo foxtrot golf hotel india juliet juliett kilo lima mike november oscar papa quebec romeo sierra"
-        " tango uniform victor whiskey xray yankee zulu"
-    ),
-}
+    "bee cee dee ee eff gee aitch haitch jay kay ell em en pee cue ess tee vee ex zed zee ar alpha alfa bravo charlie"
+    " delta echo foxtrot golf hotel india juliet juliett kilo lima mike november oscar papa quebec romeo sierra"
+    " tango uniform victor whiskey xray yankee zulu"
+)
+# Elsewhere some of them are common words ("en").
+_SPELLED_SO_IN: Final = _words("en hi")
 
 # How an e-mail or web address is dictated.
 _AT: Final = _words("at arobase ät klammeraffe एट ऐट")
@@ -214,7 +215,8 @@ def _dictated(bare: list[str], language: str) -> Iterator[tuple[int, int, str]]:
     """Spans of words that together say more than each of them, with their masks."""
     numbers = _numbers(bare, language)
     yield from ((start, end, NUMBER) for start, end in _close_together(numbers))
-    spelling, letters = _SPELLING.get(language, frozenset()), [len(b) == 1 and b.isalpha() for b in bare]
+    spelling = _SPELLING if language in _SPELLED_SO_IN else frozenset()
+    letters = [len(b) == 1 and b.isalpha() for b in bare]
     yield from (
         (start, end, WORD) for start, end in _runs([a or b in spelling for a, b in zip(letters, bare, strict=True)])
     )
@@ -300,10 +302,10 @@ def _bare(word: str) -> str:
 @lru_cache(maxsize=32)
 def _frequencies(language: str) -> Mapping[str, float]:
     """Word → share of all words; empty for a language without a dictionary."""
-    try:
-        return wordfreq.get_frequency_dict(language)
-    except LookupError:
+    # Asked for a language that it lacks, wordfreq would answer with its nearest one.
+    if language not in wordfreq.available_languages():
         return {}
+    return wordfreq.get_frequency_dict(language)
 
 
 def _is_commoner_than(zipf: float, word: str, language: str) -> bool:

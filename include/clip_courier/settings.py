@@ -247,7 +247,7 @@ class Settings:
     def public_keys(self, vendor: Vendor) -> list[bytes]:
         """The vendor's key file, beside the vendor's own: one key, or two where it signs with another than it decrypts.
 
-        Each key is one text, as `gpg --armor --export` writes it; two stand one after the other.
+        Each block is one text, as `gpg --armor --export` writes it; two keys may stand in one or one after the other.
         """
         where = f"{vendor.name}.yaml: public_key"
         path = self.vendors_folder / vendor.public_key

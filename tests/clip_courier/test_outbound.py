@@ -1,0 +1,678 @@
+"""Delivery against real gpg and a real SFTP server, with consent withdrawn and processes killed at every point."""
+
+import hashlib
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from clip_courier import batch_files, outbound, sftp
+from clip_courier.errors import (
+    ConnectionMissing,
+    CourierError,
+    CrosswalkMissing,
+    HostKeyMismatch,
+    KeyUnusable,
+    LoginRefused,
+    RemoteConflict,
+    ServerUnreachable,
+    TransferFailed,
+)
+from clip_courier.ledger import Batch, Ledger
+from clip_courier.model import MANIFEST
+from clip_courier_demo.keys import make_key
+from clip_courier_demo.sftp_server import new_account
+from clip_courier_demo.stage import Stage, write_vendor
+from conftest import NIGHT, NOW
+from snapshots import (
+    LATER,
+    MakeCourier,
+    crosswalk_of,
+    delivered,
+    landing_copy,
+    manifested,
+    persons_of,
+    refs_with,
+    withdraw,
+)
+
+AURORA, BOREALIS = "aurora-20261120-001", "borealis-20261120-001"
+
+
+class Crash(Exception):
+    """Stands for the end of the process: nothing of ours catches it."""
+
+
+def _ledger(stage: Stage) -> Ledger:
+    return Ledger(f"sqlite:///{stage.root / 'ledger.sqlite'}")
+
+
+def _batch(stage: Stage, batch_id: str) -> Batch:
+    return _ledger(stage).require(batch_id)
+
+
+def _outbound(stage: Stage, vendor: str = "aurora") -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (stage.vendors[vendor].home / "outbound").iterdir()}
+
+
+def _withheld(stage: Stage, batch_id: str) -> dict[str, str]:
+    path = stage.root / "nights" / NIGHT.isoformat() / "batches" / batch_id / "withheld.parquet"
+    return {row["clip_key"]: row["reason"] for row in pq.read_table(path).to_pylist()} if path.exists() else {}
+
+
+def _refs(members: Mapping[str, bytes]) -> set[str]:
+    return set(pq.read_table(io.BytesIO(members["manifest.parquet"]))["clip_ref"].to_pylist())
+
+
+def _environ(stage: Stage, landing: Path) -> dict[str, str]:
+    return {**stage.environ, "CLIP_COURIER_LANDING": str(landing)}
+
+
+def _check_delivered(stage: Stage, batch_id: str, vendor: str = "aurora") -> dict[str, bytes]:
+    """One file and one ready file lie there, right by hash, by the ledger and by the vendor's own gpg."""
+    lying, batch = _outbound(stage, vendor), _batch(stage, batch_id)
+    signature = {f"{batch_id}.tar.pgp.sig"} if vendor == "borealis" else set()
+    assert set(lying) == {f"{batch_id}.tar.pgp", f"{batch_id}.ready.json"} | signature
+    sealed = lying[f"{batch_id}.tar.pgp"]
+    digest = hashlib.sha256(sealed).hexdigest()
+    assert json.loads(lying[f"{batch_id}.ready.json"]) == {
+        "schema_version": "1",
+        "batch_id": batch_id,
+        "size_bytes": len(sealed),
+        "sha256": digest,
+        "clip_count": batch.clip_count,
+        "signer_fingerprint": stage.our_key.fingerprint,
+        "due_at": batch.due_at,
+    }
+    assert (batch.state, batch.sha256, batch.size_bytes) == ("DELIVERED", digest, len(sealed))
+    assert [p for p in (stage.root / "sealed").iterdir() if p.name.lstrip(".").startswith(f"{vendor}-")] == []
+    members = stage.vendors[vendor].take(batch_id)
+    assert len(_refs(members)) == batch.clip_count
+    return members
+
+
+# -- what the vendor opens -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("vendor", "batch_id"), [("aurora", AURORA), ("borealis", BOREALIS)])
+def test_deliver_a_drop_that_is_exactly_the_contract(
+    stage: Stage, make_courier: MakeCourier, vendor: str, batch_id: str, canaries: list[str]
+) -> None:
+    delivered(stage, make_courier)
+    members = _check_delivered(stage, batch_id, vendor)
+    table = pq.read_table(io.BytesIO(members["manifest.parquet"]))
+    assert table.schema.equals(MANIFEST)
+    assert not table.schema.metadata
+    rows = table.to_pylist()
+    audio_files = {row["audio_file"] for row in rows}
+    assert audio_files == {f"audio/{row['clip_ref']}.flac" for row in rows}
+    assert set(members) == {"manifest.parquet", "manifest.json", "README.txt"} | audio_files
+    header = json.loads(members["manifest.json"])
+    assert {name: header[name] for name in ("schema_version", "batch_id", "vendor", "night", "clip_count")} == {
+        "schema_version": "1",
+        "batch_id": batch_id,
+        "vendor": vendor,
+        "night": NIGHT.isoformat(),
+        "clip_count": len(rows),
+    }
+    assert header["audio_ms"] == sum(row["duration_ms"] for row in rows)
+    assert header["instructions_version"] == outbound.INSTRUCTIONS_VERSION
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in members.items()}
+    assert header["sha256"] == {name: digest for name, digest in hashes.items() if name != "manifest.json"}
+    assert {row["audio_file"]: row["audio_sha256"] for row in rows} == {name: hashes[name] for name in audio_files}
+    for name in audio_files:
+        assert _flac_blocks(members[name]) <= {"STREAMINFO", "VORBIS_COMMENT", "SEEKTABLE", "PADDING"}
+        assert _flac_tags(members[name]) == []
+    everything = b"\n".join(members.values()) + batch_id.encode()
+    assert [canary for canary in canaries if canary.encode() in everything] == []
+
+
+def _blocks(flac: bytes) -> Iterator[tuple[int, bytes]]:
+    """Metadata blocks of a FLAC file (RFC 9639 §8)."""
+    assert flac[:4] == b"fLaC"
+    place, is_last = 4, False
+    while not is_last:
+        is_last, kind = bool(flac[place] & 0x80), flac[place] & 0x7F
+        size = int.from_bytes(flac[place + 1 : place + 4], "big")
+        yield kind, flac[place + 4 : place + 4 + size]
+        place += 4 + size
+
+
+def _flac_blocks(flac: bytes) -> set[str]:
+    names = {0: "STREAMINFO", 1: "PADDING", 3: "SEEKTABLE", 4: "VORBIS_COMMENT"}
+    return {names.get(kind, f"block {kind}") for kind, _ in _blocks(flac)}
+
+
+def _flac_tags(flac: bytes) -> list[bytes]:
+    tags = []
+    for kind, block in _blocks(flac):
+        if kind == 4:
+            place = 4 + int.from_bytes(block[:4], "little")
+            count = int.from_bytes(block[place : place + 4], "little")
+            tags += [block[place + 4 :]] * count
+    return tags
+
+
+def test_deliver_signs_inside_or_beside_as_agreed(stage: Stage, make_courier: MakeCourier) -> None:
+    delivered(stage, make_courier)
+    assert f"{AURORA}.tar.pgp.sig" not in _outbound(stage)
+    assert f"{BOREALIS}.tar.pgp.sig" in _outbound(stage, "borealis")
+    # DemoVendor.take runs plain gpg and demands VALIDSIG of our key, inside or beside.
+    for vendor, batch_id in (("aurora", AURORA), ("borealis", BOREALIS)):
+        assert stage.vendors[vendor].take(batch_id)
+
+
+def test_deliver_puts_the_ready_file_last(stage: Stage, make_courier: MakeCourier) -> None:
+    delivered(stage, make_courier)
+    for vendor, batch_id in (("aurora", AURORA), ("borealis", BOREALIS)):
+        times = {p.name: p.stat().st_mtime_ns for p in (stage.vendors[vendor].home / "outbound").iterdir()}
+        assert max(times, key=lambda name: times[name]) == f"{batch_id}.ready.json"
+
+
+def test_deliver_twice_sends_nothing_again(stage: Stage, make_courier: MakeCourier) -> None:
+    courier = delivered(stage, make_courier)
+    before = _outbound(stage)
+    outcome = courier.deliver(NIGHT)
+    assert not outcome.is_new
+    assert _outbound(stage) == before
+
+
+# -- consent ---------------------------------------------------------------------------------------------------
+
+
+def test_deliver_after_a_withdrawal_leaves_the_clips_out(
+    stage: Stage, make_courier: MakeCourier, tmp_path: Path
+) -> None:
+    manifested(stage, make_courier)
+    crosswalk = crosswalk_of(stage, AURORA)
+    person = min(persons_of(crosswalk, set(crosswalk["clip_ref"].to_pylist()[:1])))
+    gone = refs_with(crosswalk, {person})
+    landing = landing_copy(stage, tmp_path)
+    withdraw(landing, {person}, LATER)
+    make_courier(stage, LATER, CLIP_COURIER_LANDING=str(landing)).deliver(NIGHT, "aurora")
+    assert _refs(_check_delivered(stage, AURORA)) == set(crosswalk["clip_ref"].to_pylist()) - gone
+    keys = {row["clip_key"] for row in crosswalk.to_pylist() if row["clip_ref"] in gone}
+    assert _withheld(stage, AURORA) == dict.fromkeys(keys, "withdrawn")
+
+
+def test_deliver_asks_again_between_sealing_and_rename(
+    stage: Stage, make_courier: MakeCourier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The withdrawal arrives while the ciphertext is on its way: real landing files, a real half-sent upload."""
+    manifested(stage, make_courier)
+    crosswalk = crosswalk_of(stage, AURORA)
+    gone = set(crosswalk["clip_ref"].to_pylist()[:2])
+    persons = persons_of(crosswalk, gone)
+    gone = refs_with(crosswalk, persons)
+    landing = landing_copy(stage, tmp_path)
+    seen_by_vendor: list[set[str]] = []
+    put = sftp.Drop.put
+
+    def put_and_withdraw(drop: sftp.Drop, folder: str, name: str, *rest: Any, **options: Any) -> None:
+        ask = options.get("before_rename")
+        if ask is not None and not seen_by_vendor:
+
+            def arrives() -> None:
+                seen_by_vendor.append({p for p in _outbound(stage) if not p.endswith(".part")})
+                withdraw(landing, persons, LATER)
+                ask()
+
+            options["before_rename"] = arrives
+        put(drop, folder, name, *rest, **options)
+
+    monkeypatch.setattr(sftp.Drop, "put", put_and_withdraw)
+    make_courier(stage, LATER, CLIP_COURIER_LANDING=str(landing)).deliver(NIGHT, "aurora")
+    assert seen_by_vendor == [set()]
+    assert _refs(_check_delivered(stage, AURORA)) == set(crosswalk["clip_ref"].to_pylist()) - gone
+    assert set(_withheld(stage, AURORA).values()) == {"withdrawn"}
+
+
+@pytest.mark.parametrize(("vendor", "batch_id"), [("aurora", AURORA), ("borealis", BOREALIS)])
+def test_deliver_cancels_when_nobody_is_left(
+    stage: Stage, make_courier: MakeCourier, tmp_path: Path, vendor: str, batch_id: str
+) -> None:
+    """Also what a killed run has left on the server is taken away: the vendor could open it."""
+    manifested(stage, make_courier)
+    crosswalk = crosswalk_of(stage, batch_id)
+    with _crashing_at(sftp.Drop, "_rename"), pytest.raises(Crash):
+        make_courier(stage).deliver(NIGHT, vendor)
+    # The undo that runs in an exception does not run in a killed process.
+    home = stage.vendors[vendor].home / "outbound"
+    (home / f"{batch_id}.tar.pgp.part").write_bytes(b"a whole sealed batch")
+    landing = landing_copy(stage, tmp_path)
+    withdraw(landing, persons_of(crosswalk, set(crosswalk["clip_ref"].to_pylist())), LATER)
+    outcome = make_courier(stage, LATER, CLIP_COURIER_LANDING=str(landing)).deliver(NIGHT, vendor)
+    assert outcome.counts["cancelled"] == 1
+    assert _outbound(stage, vendor) == {}
+    assert _batch(stage, batch_id).state == "CANCELLED"
+    assert len(_withheld(stage, batch_id)) == crosswalk.num_rows
+    assert not list((stage.root / "sealed").iterdir())
+
+
+def test_deliver_keeps_back_what_the_vendor_may_not_have_any_more(stage: Stage, make_courier: MakeCourier) -> None:
+    manifested(stage, make_courier)
+    rows = crosswalk_of(stage, AURORA).select(["clip_ref", "country"]).to_pylist()
+    allowed = {row["clip_ref"] for row in rows if row["country"] == "GB"}
+    assert 0 < len(allowed) < len(rows)
+    write_vendor(stage.folder / "vendors", "aurora", stage.vendors["aurora"].key, NIGHT, clip_countries=["GB"])
+    make_courier(stage).deliver(NIGHT, "aurora")
+    assert _refs(_check_delivered(stage, AURORA)) == allowed
+    assert set(_withheld(stage, AURORA).values()) == {"no_lawful_vendor"}
+
+
+def test_deliver_without_recordings_that_are_gone_or_changed(
+    stage: Stage, make_courier: MakeCourier, tmp_path: Path
+) -> None:
+    manifested(stage, make_courier)
+    rows = crosswalk_of(stage, AURORA).to_pylist()
+    landing = landing_copy(stage, tmp_path)
+    uses = {row["clip_ref"]: row["audio_uri"] for row in rows}
+    lone = [row for row in rows if list(uses.values()).count(row["audio_uri"]) == 1]
+    hashed = next(row for row in lone if row["audio_sha256"])
+    removed = next(row for row in lone if row is not hashed)
+    (landing / "audio" / removed["audio_uri"]).unlink()
+    changed = landing / "audio" / hashed["audio_uri"]
+    content = changed.read_bytes()
+    changed.unlink()
+    changed.write_bytes(content[:-1])
+    make_courier(stage, CLIP_COURIER_LANDING=str(landing)).deliver(NIGHT, "aurora")
+    left = _refs(_check_delivered(stage, AURORA))
+    assert left == set(uses) - {removed["clip_ref"], hashed["clip_ref"]}
+    assert _withheld(stage, AURORA) == {
+        removed["clip_key"]: "audio_missing",
+        hashed["clip_key"]: "audio_hash_mismatch",
+    }
+
+
+# -- crashes ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _crashing_at(owner: Any, name: str, *, after: bool = False, times: int = 1) -> Iterator[None]:
+    """End the work at the nth call of a step, before it is taken or just after."""
+    step, left = getattr(owner, name), [times]
+
+    def crash(*arguments: Any, **options: Any) -> Any:
+        left[0] -= 1
+        if left[0] == 0 and not after:
+            raise Crash
+        result = step(*arguments, **options)
+        if left[0] == 0:
+            raise Crash
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, crash)
+        yield
+
+
+# Every step that leaves a trace: on our disk, in the ledger, on the server; the nth call of it in one delivery.
+STEPS = [
+    *[(sftp.Drop, "remove", n) for n in (1, 3)],
+    *[(Ledger, "move", n) for n in (1, 2)],
+    *[(sftp.Drop, "_write", n) for n in (1, 2)],
+    *[(sftp.Drop, "_rename", n) for n in (1, 2)],
+    (outbound._Sending, "_forget_spool", 1),
+]
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize(("owner", "step", "times"), STEPS)
+def test_deliver_after_a_crash_at_any_step(
+    stage: Stage, make_courier: MakeCourier, owner: Any, step: str, times: int, after: bool
+) -> None:
+    courier = manifested(stage, make_courier)
+    with _crashing_at(owner, step, after=after, times=times), pytest.raises(Crash):
+        courier.deliver(NIGHT, "aurora")
+    visible = {name for name in _outbound(stage) if not name.endswith(".part")}
+    assert visible in (set(), {f"{AURORA}.tar.pgp"}, {f"{AURORA}.tar.pgp", f"{AURORA}.ready.json"})
+    first = _outbound(stage).get(f"{AURORA}.tar.pgp")
+    make_courier(stage).deliver(NIGHT, "aurora")
+    _check_delivered(stage, AURORA)
+    if first is not None:
+        assert _outbound(stage)[f"{AURORA}.tar.pgp"] == first
+    _ledger(stage).verify_chain()
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("file", [1, 2, 3])
+def test_deliver_after_a_crash_while_a_clip_is_withheld(
+    stage: Stage, make_courier: MakeCourier, tmp_path: Path, file: int, after: bool
+) -> None:
+    """The reason, the manifest and the crosswalk are three files: after a crash between them nothing is lost."""
+    manifested(stage, make_courier)
+    crosswalk = crosswalk_of(stage, AURORA)
+    persons = persons_of(crosswalk, set(crosswalk["clip_ref"].to_pylist()[:1]))
+    gone = refs_with(crosswalk, persons)
+    landing = landing_copy(stage, tmp_path)
+    withdraw(landing, persons, LATER)
+    courier = make_courier(stage, LATER, CLIP_COURIER_LANDING=str(landing))
+    with _crashing_at(batch_files, "write_parquet", after=after, times=file), pytest.raises(Crash):
+        courier.deliver(NIGHT, "aurora")
+    courier.deliver(NIGHT, "aurora")
+    left = set(crosswalk["clip_ref"].to_pylist()) - gone
+    assert _refs(_check_delivered(stage, AURORA)) == left
+    assert set(crosswalk_of(stage, AURORA)["clip_ref"].to_pylist()) == left
+    assert len(_withheld(stage, AURORA)) == len(gone)
+    assert courier.verify().counts["clips"]
+
+
+_DELIVER = """
+import os, sys
+from datetime import UTC, datetime
+from clip_courier.courier import Courier
+from clip_courier.settings import credentials_from, load_settings
+now = datetime(2026, 11, 20, 2, 0, tzinfo=UTC)
+courier = Courier(load_settings(os.environ), lambda name: credentials_from(os.environ, name), lambda: now)
+print("begins", flush=True)
+courier.deliver(now.date())
+print("done", flush=True)
+"""
+
+
+def test_deliver_killed_at_random_instants(stage: Stage, make_courier: MakeCourier) -> None:
+    """kill -9 of a real process, thirty times; after each the vendor sees all of one batch or nothing."""
+    chance = random.Random(20261120)
+    environ = {**os.environ, **stage.environ, "PYTHONPATH": str(Path(outbound.__file__).parents[1])}
+    kills, finished = 0, 0
+    while kills < 30:
+        if finished or kills == 0:
+            _fresh(stage, make_courier)
+            finished = 0
+        process = subprocess.Popen(
+            [sys.executable, "-c", _DELIVER], env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.readline() == "begins\n", process.stderr.read()
+        time.sleep(chance.uniform(0, 0.9))
+        process.send_signal(signal.SIGKILL)
+        kills += 1
+        finished = "done" in process.stdout.read()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+        _check_nothing_half(stage)
+        if finished or kills % 5 == 0:
+            make_courier(stage).deliver(NIGHT)
+            for vendor, batch_id in (("aurora", AURORA), ("borealis", BOREALIS)):
+                _check_delivered(stage, batch_id, vendor)
+            _ledger(stage).verify_chain()
+            finished = 1
+
+
+def _fresh(stage: Stage, make_courier: MakeCourier) -> None:
+    shutil.rmtree(stage.root)
+    for vendor in stage.vendors.values():
+        for path in (vendor.home / "outbound").iterdir():
+            path.unlink()
+    manifested(stage, make_courier)
+
+
+def _check_nothing_half(stage: Stage) -> None:
+    for vendor, batch_id in (("aurora", AURORA), ("borealis", BOREALIS)):
+        lying, batch = _outbound(stage, vendor), _batch(stage, batch_id)
+        sealed, ready = lying.get(f"{batch_id}.tar.pgp"), lying.get(f"{batch_id}.ready.json")
+        if sealed is not None:
+            assert hashlib.sha256(sealed).hexdigest() == batch.sha256
+        if ready is not None:
+            assert sealed is not None
+            assert json.loads(ready)["sha256"] == batch.sha256
+        if batch.state == "DELIVERED":
+            assert ready is not None
+
+
+def test_deliver_by_two_processes_at_once_sends_once(stage: Stage, make_courier: MakeCourier) -> None:
+    manifested(stage, make_courier)
+    environ = {**os.environ, **stage.environ, "PYTHONPATH": str(Path(outbound.__file__).parents[1])}
+    both = [subprocess.Popen([sys.executable, "-c", _DELIVER], env=environ, stdout=subprocess.DEVNULL) for _ in "ab"]
+    assert [process.wait(60) for process in both] == [0, 0]
+    _check_delivered(stage, AURORA)
+    events = [row.state for row in _ledger(stage).batches()]
+    assert events == ["DELIVERED", "DELIVERED"]
+    # Cut twice, sealed twice, delivered twice: each of both batches once.
+    assert _ledger(stage).verify_chain() == 6
+
+
+def test_deliver_when_the_spool_is_lost_or_damaged(stage: Stage, make_courier: MakeCourier) -> None:
+    manifested(stage, make_courier)
+    spoils: list[tuple[str, str, Callable[[Path], object]]] = [
+        ("aurora", AURORA, lambda path: path.write_bytes(path.read_bytes()[:-1])),
+        ("borealis", BOREALIS, lambda path: path.with_name(f"{path.name}.sig").unlink()),
+    ]
+    for vendor, batch_id, spoil in spoils:
+        with _crashing_at(sftp.Drop, "put"), pytest.raises(Crash):
+            make_courier(stage).deliver(NIGHT, vendor)
+        assert _batch(stage, batch_id).state == "SEALED"
+        spoil(stage.root / "sealed" / f"{batch_id}.tar.pgp")
+        make_courier(stage).deliver(NIGHT, vendor)
+        _check_delivered(stage, batch_id, vendor)
+
+
+def test_deliver_seals_again_when_the_pinned_key_changed(stage: Stage, make_courier: MakeCourier) -> None:
+    """A key may be exchanged because the old one is lost to somebody else."""
+    manifested(stage, make_courier)
+    with _crashing_at(sftp.Drop, "put"), pytest.raises(Crash):
+        make_courier(stage).deliver(NIGHT, "aurora")
+    old = _batch(stage, AURORA).sha256
+    new_key = make_key("aurora, new", made_at=NOW - timedelta(days=5))
+    write_vendor(stage.folder / "vendors", "aurora", new_key, NIGHT)
+    make_courier(stage).deliver(NIGHT, "aurora")
+    assert _batch(stage, AURORA).sha256 != old
+    from dataclasses import replace
+
+    members = replace(stage.vendors["aurora"], key=new_key).take(AURORA)
+    assert len(_refs(members)) == _batch(stage, AURORA).clip_count
+
+
+def test_deliver_takes_no_batch_of_a_night_that_is_half_cut(stage: Stage, make_courier: MakeCourier) -> None:
+    """`manifest` may write its batches again, which must not happen to one that has left."""
+    courier = manifested(stage, make_courier)
+    (stage.root / "nights" / NIGHT.isoformat() / "batches" / "aurora.json").unlink()
+    assert not courier.deliver(NIGHT, "aurora").is_new
+    assert _outbound(stage) == {}
+    courier.manifest(NIGHT)
+    courier.deliver(NIGHT, "aurora")
+    _check_delivered(stage, AURORA)
+
+
+def test_deliver_sweeps_ciphertext_that_nobody_waits_for(stage: Stage, make_courier: MakeCourier) -> None:
+    courier = delivered(stage, make_courier)
+    for name in (f"{AURORA}.tar.pgp", f".{AURORA}.tar.pgp.part", f"{AURORA}.tar.pgp.sig"):
+        (stage.root / "sealed" / name).write_bytes(b"of a killed run")
+    other = stage.root / "sealed" / f"{BOREALIS}.tar.pgp"
+    other.write_bytes(b"another vendor's")
+    courier.deliver(NIGHT, "aurora")
+    assert list((stage.root / "sealed").iterdir()) == [other]
+
+
+# -- the other side --------------------------------------------------------------------------------------------
+
+
+def test_deliver_overwrites_no_file_that_is_not_ours(stage: Stage, make_courier: MakeCourier) -> None:
+    courier = manifested(stage, make_courier)
+    theirs = stage.vendors["aurora"].home / "outbound" / f"{AURORA}.tar.pgp"
+    theirs.write_bytes(b"not ours")
+    outcome = courier.deliver(NIGHT)
+    assert [type(failed) for failed in outcome.failures] == [RemoteConflict]
+    assert set(_outbound(stage)) == {theirs.name}
+    assert theirs.read_bytes() == b"not ours"
+    _check_delivered(stage, BOREALIS, "borealis")
+    theirs.unlink()
+    assert not make_courier(stage).deliver(NIGHT).failures
+    _check_delivered(stage, AURORA)
+
+
+def _connection(stage: Stage, **changes: Any) -> dict[str, str]:
+    fields = json.loads(stage.environ["AIRFLOW_CONN_SFTP_AURORA"])
+    extra = {**fields["extra"], **changes.pop("extra", {})}
+    return {"AIRFLOW_CONN_SFTP_AURORA": json.dumps({**fields, **changes, "extra": extra})}
+
+
+def _wrong_port(stage: Stage, folder: Path) -> dict[str, str]:
+    return _connection(stage, port=1)
+
+
+def _refused_login(stage: Stage, folder: Path) -> dict[str, str]:
+    return _connection(stage, extra={"private_key": new_account("nobody", folder).private_key})
+
+
+def _wrong_host_key(stage: Stage, folder: Path) -> dict[str, str]:
+    return _connection(stage, extra={"host_key": new_account("nobody", folder).public_key})
+
+
+def _expired_key(stage: Stage, folder: Path) -> dict[str, str]:
+    key = make_key("aurora, expired", expires="30d", made_at=NOW - timedelta(days=60))
+    write_vendor(stage.folder / "vendors", "aurora", key, NIGHT)
+    return {}
+
+
+FAULTS: list[tuple[Callable[[Stage, Path], dict[str, str]], type[CourierError]]] = [
+    (_wrong_port, ServerUnreachable),
+    (_refused_login, LoginRefused),
+    (_wrong_host_key, HostKeyMismatch),
+    (_expired_key, KeyUnusable),
+]
+
+
+@pytest.mark.parametrize(("fault", "error"), FAULTS)
+def test_deliver_when_one_vendor_fails_reaches_the_other(
+    stage: Stage,
+    make_courier: MakeCourier,
+    tmp_path: Path,
+    fault: Callable[[Stage, Path], dict[str, str]],
+    error: type[CourierError],
+) -> None:
+    manifested(stage, make_courier)
+    courier = make_courier(stage, **fault(stage, tmp_path))
+    outcome = courier.deliver(NIGHT)
+    assert [type(failed) for failed in outcome.failures] == [error]
+    assert _outbound(stage) == {}
+    assert _batch(stage, AURORA).state in ("MANIFESTED", "SEALED")
+    _check_delivered(stage, BOREALIS, "borealis")
+    with pytest.raises(error):
+        courier.deliver(NIGHT, "aurora")
+
+
+def test_deliver_without_a_connection_of_one_vendor(stage: Stage, make_courier: MakeCourier) -> None:
+    manifested(stage, make_courier)
+    from clip_courier.courier import Courier
+    from clip_courier.settings import credentials_from, load_settings
+
+    environ = {name: value for name, value in stage.environ.items() if name != "AIRFLOW_CONN_SFTP_AURORA"}
+    courier = Courier(load_settings(environ), lambda name: credentials_from(environ, name), lambda: NOW)
+    assert [type(failed) for failed in courier.deliver(NIGHT).failures] == [ConnectionMissing]
+    _check_delivered(stage, BOREALIS, "borealis")
+
+
+def test_deliver_closes_the_gate_for_a_lapsed_agreement(stage: Stage, make_courier: MakeCourier) -> None:
+    manifested(stage, make_courier)
+    long_ago = {"from": "2020-01-01", "until": "2020-12-31"}
+    agreements = {
+        "nda": long_ago,
+        **dict.fromkeys(("dpa", "staff_training"), {"from": "2020-01-01", "until": "2030-01-01"}),
+    }
+    write_vendor(stage.folder / "vendors", "aurora", stage.vendors["aurora"].key, NIGHT, agreements=agreements)
+    outcome = make_courier(stage).deliver(NIGHT)
+    assert not outcome.failures
+    assert [line for line in outcome.lines if "gate closed for vendor aurora: nda" in line]
+    assert _outbound(stage) == {}
+    _check_delivered(stage, BOREALIS, "borealis")
+
+
+def test_deliver_when_the_server_goes_away_in_the_middle(
+    stage: Stage, make_courier: MakeCourier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifested(stage, make_courier)
+    write = sftp.Drop._write
+
+    def cut_off(drop: sftp.Drop, part: str, source: Any, size: int) -> None:
+        drop._wire._channel.close()
+        write(drop, part, source, size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sftp.Drop, "_write", cut_off)
+        with pytest.raises(TransferFailed):
+            make_courier(stage).deliver(NIGHT, "aurora")
+    assert not [name for name in _outbound(stage) if not name.endswith(".part")]
+    make_courier(stage).deliver(NIGHT, "aurora")
+    _check_delivered(stage, AURORA)
+
+
+@pytest.mark.parametrize("what", ["manifest", "crosswalk"])
+def test_deliver_a_batch_whose_files_are_damaged(stage: Stage, make_courier: MakeCourier, what: str) -> None:
+    courier = manifested(stage, make_courier)
+    night = NIGHT.isoformat()
+    path = {
+        "manifest": stage.root / "nights" / night / "batches" / AURORA / "manifest.parquet",
+        "crosswalk": stage.root / "crosswalk" / night / f"{AURORA}.crosswalk.parquet",
+    }[what]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-100])
+    assert [type(failed) for failed in courier.deliver(NIGHT).failures] == [CrosswalkMissing]
+    rows = pq.read_table(io.BytesIO(whole))
+    if what == "crosswalk":  # a row that nobody could ask about or recall must not leave
+        pq.write_table(rows.slice(1), path)
+        assert [type(failed) for failed in courier.deliver(NIGHT).failures] == [CrosswalkMissing]
+    assert _outbound(stage) == {}
+    path.write_bytes(whole)
+    assert not courier.deliver(NIGHT).failures
+    _check_delivered(stage, AURORA)
+
+
+# -- withdraw --------------------------------------------------------------------------------------------------
+
+
+def test_recall_takes_clips_out_before_they_are_sealed(stage: Stage, make_courier: MakeCourier, tmp_path: Path) -> None:
+    manifested(stage, make_courier)
+    crosswalk = crosswalk_of(stage, AURORA)
+    persons = persons_of(crosswalk, set(crosswalk["clip_ref"].to_pylist()[:1]))
+    landing = landing_copy(stage, tmp_path)
+    withdraw(landing, persons, LATER)
+    courier = make_courier(stage, LATER, CLIP_COURIER_LANDING=str(landing))
+    assert courier.recall().is_new
+    left = set(crosswalk["clip_ref"].to_pylist()) - refs_with(crosswalk, persons)
+    assert set(crosswalk_of(stage, AURORA)["clip_ref"].to_pylist()) == left
+    assert not courier.recall().is_new
+    courier.deliver(NIGHT, "aurora")
+    assert _refs(_check_delivered(stage, AURORA)) == left
+
+
+def test_recall_during_a_delivery_leaves_the_batch_to_it(
+    stage: Stage, make_courier: MakeCourier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was just sent must stay in the crosswalk, or nobody could recall it."""
+    manifested(stage, make_courier)
+    before = crosswalk_of(stage, AURORA)
+    persons = persons_of(before, set(before["clip_ref"].to_pylist()[:1]))
+    landing = landing_copy(stage, tmp_path)
+    rename = sftp.Drop._rename
+
+    def rename_then_recall(drop: sftp.Drop, part: str, final: str, replace: bool) -> None:
+        rename(drop, part, final, replace)
+        if final.endswith(".tar.pgp"):
+            withdraw(landing, persons, LATER)
+            make_courier(stage, LATER, CLIP_COURIER_LANDING=str(landing)).recall()
+            assert crosswalk_of(stage, AURORA).num_rows == before.num_rows
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sftp.Drop, "_rename", rename_then_recall)
+        make_courier(stage, NOW, CLIP_COURIER_LANDING=str(landing)).deliver(NIGHT, "aurora")
+    courier = make_courier(stage, LATER, CLIP_COURIER_LANDING=str(landing))
+    courier.recall()
+    (recall,) = _ledger(stage).recalls("aurora")
+    assert recall.clip_count == len(refs_with(before, persons))
+    assert courier.verify().counts["clips"]
