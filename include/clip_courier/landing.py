@@ -4,7 +4,6 @@ Any place that Arrow's filesystems reach will do: a folder, or a URL such as `s3
 """
 
 import re
-import tempfile
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ import pyarrow.parquet as pq
 
 from clip_courier.errors import AudioUnusable, LandingMissing, LandingSchemaBroken, LandingUnreadable, QueryFailed
 from clip_courier.model import CLIPS, CONSENT_EVENTS, PERSONS
+from clip_courier.scratch import scratch_folder
 from clip_courier.tables import Tables
 
 # A clip is half a minute of speech; what is larger than this is something else.
@@ -58,7 +58,7 @@ class Landing:
 
     @contextmanager
     def attached(self, tables: Tables, oldest: date) -> Iterator[int]:
-        """The three relations for the block; partitions before `oldest` are counted, not read. Gives that count of clips.
+        """The three relations for the block; partitions before `oldest` are only counted: gives that count.
 
         Raises:
             LandingMissing: there is no partition in the window, or no consent events or persons at all.
@@ -154,10 +154,10 @@ class Landing:
             for path in paths:
                 for problem in schema_problems(self._schema(path), _CONTRACTS[name]):
                     raise LandingSchemaBroken(f"{self._relative(path)}: {problem}")
-        with tempfile.TemporaryDirectory(prefix="landing-") as folder:
+        with scratch_folder("landing") as folder:
             try:
                 for name, paths in files.items():
-                    self._attach(tables, name, paths, Path(folder))
+                    self._attach(tables, name, paths, folder)
                 yield
             except QueryFailed:
                 damaged = next((p for paths in files.values() for p in paths if not self._is_whole(p)), None)
@@ -219,7 +219,7 @@ def _remote(uri: str) -> tuple[pafs.FileSystem, str]:
 
 
 def schema_problems(found: pa.Schema, contract: pa.Schema) -> Iterator[str]:
-    """What keeps a file from being read as the contract says, in names and types. Columns beside the contract's may stand."""
+    """What keeps a file from being read as the contract says, in names and types. Other columns may stand beside."""
     spelt = Counter(name.lower() for name in found.names)
     for wanted in contract:
         if spelt[wanted.name] > (wanted.name in found.names):

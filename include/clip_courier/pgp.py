@@ -112,8 +112,8 @@ class Keyring:
         """The facts of a key that can be used for a purpose at an instant; raises KeyUnusable, which says why not.
 
         Neither the primary key nor the (sub)key that serves may be revoked, disabled, expired, or RSA, DSA or ElGamal
-        under 2048 bits; one that is not valid yet gpg refuses, by the machine's clock. A key is named by the 40 hex digits of its primary key and by nothing else:
-        an address would stand for whoever made the newest key that carries it.
+        under 2048 bits; one that is not valid yet gpg refuses, by the machine's clock. A key is named by the 40 hex
+        digits of its primary key and by nothing else: an address would stand for whoever made the newest key with it.
         """
         wanted = rules.fingerprint_of(fingerprint)
         primary, serving = rules.usable_key(self._gpg.keys(wanted), wanted, at=at, can=can)

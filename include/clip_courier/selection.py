@@ -1,10 +1,10 @@
 """Stage 1, `select`: who may be heard at all (contracts §2), and a small sample of them.
 
-Each clip is refused for the first of `REFUSALS` that holds, so that the funnel adds up to the input. The sample takes, in
-a keyed order, at most a number of clips a person (every participant counts) and then a number of seconds a stratum.
+Each clip is refused for the first of `REFUSALS` that holds, so that the funnel adds up to the input. The sample takes,
+in a keyed order, at most a number of clips a person (every participant counts) and then a number of seconds a stratum.
 
-The stored inclusion probability is nominal: min(1, cap / clips of the busiest participant) × min(1, budget / seconds left
-in the stratum). It is exact for clips of one person where the budget does not bind, and an approximation elsewhere.
+The stored inclusion probability is nominal: min(1, cap / clips of the busiest participant) × min(1, budget / seconds
+left in the stratum). It is exact for clips of one person where the budget does not bind, else an approximation.
 """
 
 import base64
@@ -116,7 +116,7 @@ def _oldest_partition(now: datetime, policy: Policy) -> date:
 
 
 def judge(tables: Tables, now: datetime, policy: Policy) -> None:
-    """Make the relation `judged` from `clips`, `consent_events`, `persons`, `taken`: each clip with its reason or none."""
+    """Make the relation `judged` from `clips`, `consent_events`, `persons`, `taken`: each clip, its reason or none."""
     sampling = policy.sampling
     telling = {v: n for v, n in policy.notices.items() if n.discloses_human_review and n.discloses_vendors}
     tables.register(
@@ -156,8 +156,8 @@ def _padded(connection: Connection) -> tuple[bytes, bytes]:
 def refusals(landing: Landing, policy: Policy, now: datetime, clips: pa.Table) -> dict[str, str]:
     """Of the crosswalk's rows, the refs that may not be heard (any more) and why, as landing tells at `now`.
 
-    The rules and the statement are those of `select`; no answer about a clip is a refusal. What a participant has against
-    it is told before anything else, so that age or length does not hide a withdrawal.
+    The rules and the statement are those of `select`; no answer about a clip is a refusal. What a participant has
+    against it is told before anything else, so that age or length does not hide a withdrawal.
     """
     if clips.num_rows == 0:
         return {}

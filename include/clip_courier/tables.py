@@ -2,8 +2,8 @@
 
 import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,6 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from clip_courier.errors import QueryFailed
+from clip_courier.scratch import scratch_folder
 
 _STATEMENTS = Path(__file__).parent / "sql"
 
@@ -25,8 +26,8 @@ class Tables:
         config["threads"] = threads or len(os.sched_getaffinity(0))
         # What does not fit into memory goes to disk: to a folder that only we can read and that goes with the session,
         # not to `.tmp` wherever the process was started.
-        self._overflow = tempfile.TemporaryDirectory(prefix="clip-courier-")
-        config["temp_directory"] = self._overflow.name
+        self._scratch = ExitStack()
+        config["temp_directory"] = str(self._scratch.enter_context(scratch_folder("overflow")))
         self._connection = duckdb.connect(str(path) if path else ":memory:", config=config)
         # Weeks and years are read in UTC, whatever the machine's zone.
         self._connection.execute("SET TimeZone = 'UTC'")
@@ -38,7 +39,7 @@ class Tables:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._connection.close()
-        self._overflow.cleanup()
+        self._scratch.close()
 
     def register(self, name: str, rows: pa.Table) -> None:
         """Let statements read an Arrow table (or dataset) under `name`."""

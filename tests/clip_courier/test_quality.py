@@ -1,0 +1,371 @@
+"""Validation: each rule by a row that breaks it and nothing else, and not one value in anything that is written or said."""
+
+import hashlib
+import json
+import logging
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from clip_courier import quality
+from clip_courier.errors import ContractBroken, StageMissing
+from clip_courier.landing import Landing
+from clip_courier.model import NightFolder, Outcome, Root, silent, write_parquet
+from clip_courier.settings import Policy, Quality, load_settings
+from conftest import NIGHT
+from selected_rows import everything_written, row, sound, table
+
+# In every value that may identify; the second is a word by itself, for places where punctuation is not allowed.
+CANARY, CANARY_WORD = "Zoe Quandlebrook", "quandlebrook"
+CANARIES = re.compile(rb"quandle|QNDL", re.IGNORECASE)
+KEY = re.compile(r"[a-z2-7]{32}")
+
+WHOLE = sound(900)
+HEARD = {"rank": 1, "text": "turn on the light", "confidence": 0.9, "engine": "e"}
+
+# Case → the reason it is rejected for (None: it is good), its recording, and what is wrong with its row.
+CASES: Mapping[str, tuple[str | None, bytes | None, dict[str, Any]]] = {
+    "good": (None, None, {}),
+    "good: no hypotheses": (None, None, {"hypotheses": None}),
+    "good: empty hypotheses": (None, None, {"hypotheses": []}),
+    "good: no hash": (None, None, {"audio_sha256": None}),
+    "good: stereo at 48 kHz": (None, sound(1, rate=48_000, channels=2), {"sample_rate_hz": 48_000, "channels": 2}),
+    "good: flac": (None, sound(2, container="FLAC"), {}),
+    "good: duration is rounded": (None, None, {"duration_ms": 1_400}),
+    "good: region and script": (None, None, {"locale": "zh-Hant-TW"}),
+    "product is a name": ("bad_product", None, {"product": CANARY}),
+    "product with a line break": ("bad_product", None, {"product": "translator\n"}),
+    "product is empty": ("bad_product", None, {"product": ""}),
+    "activation unheard of": ("bad_activation", None, {"activation": CANARY_WORD}),
+    "activation accidental": ("bad_activation", None, {"activation": "accidental"}),
+    "locale is a name": ("bad_locale", None, {"locale": CANARY}),
+    "locale with an underscore": ("bad_locale", None, {"locale": "en_US"}),
+    "locale not registered": ("bad_locale", None, {"locale": "en-QNDL"}),
+    "locale with a private part": ("bad_locale", None, {"locale": "en-US-x-quandle"}),
+    "locale with an extension": ("bad_locale", None, {"locale": "en-a-quandle"}),
+    "locale all private": ("bad_locale", None, {"locale": "x-quandle"}),
+    "locale empty": ("bad_locale", None, {"locale": ""}),
+    "country unknown": ("bad_country", None, {"country": "ZZ"}),
+    "country in small letters": ("bad_country", None, {"country": "us"}),
+    "country is a name": ("bad_country", None, {"country": CANARY}),
+    "duration zero": ("bad_duration", None, {"duration_ms": 0}),
+    "duration negative": ("bad_duration", None, {"duration_ms": -1000}),
+    "rate too low": ("bad_sample_rate", sound(3, rate=1_000), {"sample_rate_hz": 1_000}),
+    "rate zero": ("bad_sample_rate", None, {"sample_rate_hz": 0}),
+    "rate missing": ("bad_sample_rate", None, {"sample_rate_hz": None}),
+    "no channels": ("bad_channels", None, {"channels": 0}),
+    "channels missing": ("bad_channels", None, {"channels": None}),
+    "ranks twice": ("bad_hypothesis_rank", None, {"hypotheses": [HEARD, HEARD | {"text": CANARY}]}),
+    "rank zero": ("bad_hypothesis_rank", None, {"hypotheses": [HEARD | {"rank": 0, "text": CANARY}]}),
+    "rank missing": ("bad_hypothesis_rank", None, {"hypotheses": [HEARD | {"rank": None}]}),
+    "text missing": ("bad_hypothesis_text", None, {"hypotheses": [HEARD | {"text": None}]}),
+    "confidence above one": ("bad_confidence", None, {"hypotheses": [HEARD | {"confidence": 1.01}]}),
+    "confidence negative": ("bad_confidence", None, {"hypotheses": [HEARD | {"confidence": -0.1}]}),
+    "confidence not a number": ("bad_confidence", None, {"hypotheses": [HEARD | {"confidence": float("nan")}]}),
+    "confidence missing": ("bad_confidence", None, {"hypotheses": [HEARD | {"confidence": None}]}),
+    "audio outside": ("audio_missing", None, {"audio_uri": f"../persons/{CANARY}.parquet"}),
+    "audio address empty": ("audio_missing", None, {"audio_uri": ""}),
+    "audio hash of another": ("audio_hash_mismatch", None, {"audio_sha256": "0" * 64}),
+    "audio hash is a name": ("audio_hash_mismatch", None, {"audio_sha256": CANARY}),
+    "audio truncated": ("audio_corrupt", WHOLE[: len(WHOLE) // 2], {}),
+    "audio garbage": ("audio_corrupt", CANARY.encode() * 200, {}),
+    "audio cut off flac": ("audio_corrupt", sound(4, container="FLAC")[:-200], {}),
+    "audio without sound": ("audio_corrupt", sound(5, ms=0), {}),
+    "audio longer than described": ("audio_mismatch", sound(6, ms=2_000), {}),
+    "audio shorter than described": ("audio_mismatch", None, {"duration_ms": 9_000}),
+    "audio of another rate": ("audio_mismatch", sound(7, rate=8_000), {}),
+    "audio of more channels": ("audio_mismatch", sound(8, channels=2), {}),
+}
+# Rows whose files are missing or empty, and the copies of one id: made by hand.
+BY_HAND: Mapping[str, str] = {
+    "audio missing": "audio_missing",
+    "audio empty file": "audio_corrupt",
+    "copy 1": "duplicate_clip_id",
+    "copy 2": "duplicate_clip_id",
+    "copy 3": "duplicate_clip_id",
+}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A night that was validated once; tests look at what it left."""
+
+    folder: NightFolder
+    outcome: Outcome
+    keys: Mapping[str, str]
+    rows: int
+    logs: str
+
+    def reasons(self) -> dict[str, list[str]]:
+        rejected = pq.read_table(self.folder.rejected).to_pylist()
+        return {one["clip_key"]: one["reasons"] for one in rejected}
+
+
+def policy(max_rejected_share: float) -> Policy:
+    return replace(load_settings({}).policy(), quality=Quality(max_rejected_share=max_rejected_share))
+
+
+def lay_out(base: Path) -> tuple[NightFolder, Landing, dict[str, str]]:
+    """A landing zone with every case, and `selected.parquet` over it; returns the key of every case's row."""
+    landing = base / "landing"
+    folder = Root(base / "var", str(landing)).night(NIGHT)
+    rows, keys = [], {}
+    for n, (case, (_, recording, changes)) in enumerate(CASES.items()):
+        place = {"audio_uri": f"{CANARY}/{n}.wav", "person_ids": [f"{CANARY} {n}"], "call_id": f"{CANARY} {n}"}
+        rows.append(row(n, landing, recording, **place | changes))
+        keys[case] = rows[-1]["clip_key"]
+    for n, case in enumerate(BY_HAND, start=len(rows)):
+        same_id = {"clip_id": f"{CANARY} twice", "copies": 3} if case.startswith("copy") else {}
+        rows.append(row(n, landing, audio_uri=f"{CANARY}/{n}.wav", **same_id))
+        keys[case] = rows[-1]["clip_key"]
+        if case == "audio missing":
+            (landing / "audio" / rows[-1]["audio_uri"]).unlink()
+        if case == "audio empty file":
+            (landing / "audio" / rows[-1]["audio_uri"]).write_bytes(b"")
+            rows[-1]["audio_sha256"] = hashlib.sha256(b"").hexdigest()
+    write_parquet(table(rows), folder.selected)
+    return folder, Landing(str(landing)), keys
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
+    folder, landing, keys = lay_out(tmp_path_factory.mktemp("judged"))
+    records: list[str] = []
+    listener = logging.Handler(logging.DEBUG)
+    listener.emit = lambda record: records.append(f"{record.getMessage()} {record.args} {record.exc_info}")  # type: ignore[method-assign]
+    root, level = logging.getLogger(), logging.getLogger().level
+    root.addHandler(listener)
+    root.setLevel(logging.DEBUG)
+    try:
+        outcome = quality.validate(folder, landing, policy(1.0), silent)
+    finally:
+        root.removeHandler(listener)
+        root.setLevel(level)
+    return Judged(folder, outcome, keys, pq.read_metadata(folder.selected).num_rows, "\n".join(records))
+
+
+# -- the verdict -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", [*CASES, *BY_HAND])
+def test_validate_gives_a_row_the_reason_that_it_has(judged: Judged, case: str) -> None:
+    expected = BY_HAND[case] if case in BY_HAND else CASES[case][0]
+    assert judged.reasons().get(judged.keys[case]) == ([expected] if expected else None)
+
+
+def test_validate_has_a_case_for_every_rule() -> None:
+    assert {rule.reason for rule in quality.RULES} == {*BY_HAND.values(), *(r for r, _, _ in CASES.values() if r)}
+
+
+@pytest.mark.parametrize("dropped", range(len(quality.RULES)))
+def test_validate_needs_every_rule(judged: Judged, dropped: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without one of them, some row that it alone refuses would pass."""
+    rules = [rule for place, rule in enumerate(quality.RULES) if place != dropped]
+    monkeypatch.setattr(quality, "RULES", rules)
+    # Only the rows that are rejected for what the dropped rule says; the recordings were listened to before.
+    reason = quality.RULES[dropped].reason if dropped < len(rules) else None
+    wanted = {key for key, reasons in judged.reasons().items() if reasons == [quality_reason(dropped)]}
+    selected = pq.read_table(judged.folder.selected)
+    kept = table(one for one in selected.to_pylist() if one["clip_key"] in wanted)
+    folder = Root(tmp_path, judged.folder.root.landing).night(NIGHT)
+    write_parquet(kept, folder.selected)
+    outcome = quality.validate(folder, Landing(judged.folder.root.landing), policy(1.0), silent)
+    assert int(str(outcome.counts["validated"])) > 0
+    assert reason is None or isinstance(reason, str)
+
+
+def test_validate_splits_the_sample_in_two(judged: Judged) -> None:
+    selected = pq.read_table(judged.folder.selected)
+    validated = pq.read_table(judged.folder.validated)
+    assert validated.schema == selected.schema
+    valid, rejected = validated["clip_key"].to_pylist(), pq.read_table(judged.folder.rejected)["clip_key"].to_pylist()
+    assert sorted([*valid, *rejected]) == sorted(selected["clip_key"].to_pylist())
+    assert not set(valid) & set(rejected)
+    assert pq.read_schema(judged.folder.rejected).remove_metadata() == quality.REJECTED
+    counts = json.loads(judged.folder.quality.read_text(encoding="utf-8"))
+    assert counts == judged.outcome.counts
+    assert (counts["rows"], counts["validated"], counts["rejected"]) == (judged.rows, len(valid), len(rejected))
+    assert sum(counts["reasons"].values()) == len(rejected)
+
+
+def test_validate_gives_a_row_all_its_reasons(tmp_path: Path) -> None:
+    landing = tmp_path / "landing"
+    folder = Root(tmp_path / "var", str(landing)).night(NIGHT)
+    wrong = row(1, landing, product="X", country="ZZ", audio_sha256="0" * 64)
+    write_parquet(table([wrong]), folder.selected)
+    quality.validate(folder, Landing(str(landing)), policy(1.0), silent)
+    (rejected,) = pq.read_table(folder.rejected).to_pylist()
+    assert rejected["reasons"] == ["bad_product", "bad_country", "audio_hash_mismatch"]
+
+
+def test_validate_of_an_empty_sample_is_empty(tmp_path: Path) -> None:
+    folder = Root(tmp_path / "var", str(tmp_path)).night(NIGHT)
+    write_parquet(table([]), folder.selected)
+    outcome = quality.validate(folder, Landing(str(tmp_path)), policy(0.1), silent)
+    assert (outcome.counts["rows"], outcome.counts["rejected"]) == (0, 0)
+    assert pq.read_table(folder.validated).num_rows == pq.read_table(folder.rejected).num_rows == 0
+
+
+def test_validate_needs_a_sample(tmp_path: Path) -> None:
+    folder = Root(tmp_path / "var", str(tmp_path)).night(NIGHT)
+    with pytest.raises(StageMissing, match="select has not been run"):
+        quality.validate(folder, Landing(str(tmp_path)), policy(0.5), silent)
+
+
+def test_validate_again_does_nothing(judged: Judged) -> None:
+    before = {path: path.stat().st_mtime_ns for path in judged.folder.root.path.rglob("*")}
+    again = quality.validate(judged.folder, Landing("/nowhere"), policy(0.01), silent)
+    assert not again.is_new
+    assert again.counts == judged.outcome.counts
+    assert {path: path.stat().st_mtime_ns for path in judged.folder.root.path.rglob("*")} == before
+
+
+# -- a broken contract -----------------------------------------------------------------------------------------
+
+
+def test_validate_stops_a_night_of_which_too_much_fails(tmp_path: Path) -> None:
+    landing = tmp_path / "landing"
+    folder = Root(tmp_path / "var", str(landing)).night(NIGHT)
+    bad = [row(n, landing, locale=f"{CANARY} {n}") for n in range(3)]
+    write_parquet(table([*bad, *(row(n, landing) for n in range(3, 6))]), folder.selected)
+    with pytest.raises(ContractBroken) as broken:
+        quality.validate(folder, Landing(str(landing)), policy(0.49), silent)
+    assert "3 of 6 rows fail validation, more than the 49%" in str(broken.value)
+    assert "bad_locale" in str(broken.value)
+    assert not CANARIES.search(repr(broken.value).encode())
+    assert not folder.validated.exists()
+    # What the person on duty is told to open is there.
+    assert pq.read_table(folder.rejected).num_rows == 3
+    assert (folder.data_docs / "index.html").exists()
+    # Half is half: the limit itself is allowed.
+    outcome = quality.validate(folder, Landing(str(landing)), policy(0.5), silent)
+    assert outcome.is_new
+    assert pq.read_table(folder.validated).num_rows == 3
+
+
+def test_validate_stops_when_a_rule_cannot_be_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rule = quality.Rule("bad_product", "ExpectColumnValuesToMatchRegex", "no_such_column", {"regex": "x"})
+    monkeypatch.setattr(quality, "RULES", [rule])
+    folder = Root(tmp_path / "var", str(tmp_path / "landing")).night(NIGHT)
+    write_parquet(table([row(1, tmp_path / "landing")]), folder.selected)
+    with pytest.raises(ContractBroken, match="bad_product could not be judged"):
+        quality.validate(folder, Landing(str(tmp_path / "landing")), policy(1.0), silent)
+    assert not folder.validated.exists()
+
+
+# -- no value anywhere -----------------------------------------------------------------------------------------
+
+
+def test_validate_writes_keys_and_never_a_value(judged: Judged) -> None:
+    private = judged.folder.root.crosswalk
+    assert CANARIES.search(everything_written(private, but=private / "nothing"))
+    written = everything_written(judged.folder.root.path, but=private)
+    assert len(written) > 50_000
+    assert not CANARIES.search(written)
+    assert all(KEY.fullmatch(key) for key in judged.reasons())
+
+
+def test_validate_logs_and_tells_no_value(judged: Judged) -> None:
+    assert not CANARIES.search(judged.logs.encode())
+    assert not CANARIES.search(repr(judged.outcome).encode())
+
+
+def test_validate_leaves_nothing_of_great_expectations_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    real: Callable[..., str] = tempfile.mkdtemp
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda *a, **k: made.append(real(*a, **k)) or made[-1])
+    monkeypatch.chdir(tmp_path)
+    folder = Root(tmp_path / "var", str(tmp_path / "landing")).night(NIGHT)
+    write_parquet(table([row(1, tmp_path / "landing")]), folder.selected)
+    quality.validate(folder, Landing(str(tmp_path / "landing")), policy(1.0), silent)
+    assert made == []
+    assert {path.name for path in tmp_path.iterdir()} == {"var", "landing"}
+    assert {path.name for path in folder.root.data_docs.iterdir()} == {NIGHT.isoformat()}
+
+
+# -- Data Docs -------------------------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """What a page loads and links to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def links(self) -> list[str]:
+        return [str(attrs["href"]) for tag, attrs in self.tags if tag == "a" and attrs.get("href")]
+
+
+def pages(judged: Judged) -> list[Path]:
+    return sorted(judged.folder.data_docs.rglob("*.html"))
+
+
+def test_data_docs_load_nothing_and_run_nothing(judged: Judged) -> None:
+    assert len(pages(judged)) == 3
+    assert {path.suffix for path in judged.folder.data_docs.rglob("*") if path.is_file()} == {".html"}
+    for path in pages(judged):
+        text = path.read_text(encoding="utf-8")
+        page = Page(text)
+        assert {"script", "link", "img", "iframe", "object", "embed"}.isdisjoint(tag for tag, _ in page.tags)
+        policies = [a["content"] for _, a in page.tags if a.get("http-equiv") == "Content-Security-Policy"]
+        assert policies == ["default-src 'none'; style-src 'unsafe-inline'"]
+        assert "url(" not in text
+        assert "@import" not in text
+        assert "http://" not in text
+        assert "https://" not in text
+
+
+def test_data_docs_lead_from_page_to_page(judged: Judged) -> None:
+    seen: set[Path] = set()
+    for path in pages(judged):
+        for link in Page(path.read_text(encoding="utf-8")).links():
+            if not link.startswith("#"):
+                target = (path.parent / link).resolve()
+                assert target.is_file()
+                seen.add(target)
+    assert seen == {path.resolve() for path in pages(judged)}
+
+
+def test_data_docs_tell_the_counts_in_a_browser(judged: Judged, tmp_path: Path) -> None:
+    texts = {path.name: _shown(path, tmp_path) for path in pages(judged)}
+    reasons: Mapping[str, int] = json.loads(judged.folder.quality.read_text(encoding="utf-8"))["reasons"]
+    for reason, clips in reasons.items():
+        assert re.search(rf"<td>{reason}</td><td>\w+</td><td class=\"?count\"?>{clips}</td>", texts["index.html"])
+    validation = next(text for name, text in texts.items() if name not in ("index.html", "sample.html"))
+    assert "values must match this regular expression" in validation
+    assert validation.count("fa-times") > len(reasons) / 2
+
+
+def _shown(page: Path, profile: Path) -> str:
+    """The page as Chromium has it after loading."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or "chromium"
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", "--dump-dom"]
+    done = subprocess.run([browser, *flags, page.as_uri()], capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout
+
+
+def test_data_docs_of_a_second_run_replace_those_of_the_first(tmp_path: Path) -> None:
+    landing = tmp_path / "landing"
+    folder = Root(tmp_path / "var", str(landing)).night(NIGHT)
+    write_parquet(table([row(1, landing, country="ZZ")]), folder.selected)
+    for share in (0.1, 1.0):
+        with pytest.raises(ContractBroken) if share < 1 else _nothing():
+            quality.validate(folder, Landing(str(landing)), policy(share), silent)
+        assert len(list(folder.data_docs.rglob("*.html"))) == 3
+        (validation,) = folder.data_docs.glob("validations/**/*.html")
+        assert datetime.strptime(validation.parent.name, "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC).date() == NIGHT
