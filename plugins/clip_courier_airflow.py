@@ -22,8 +22,6 @@ from airflow.sdk.exceptions import (
 
 from clip_courier import errors, model
 from clip_courier.courier import Courier
-from clip_courier.ledger import Ledger
-from clip_courier.overview import Overview, overview
 from clip_courier.settings import load_settings
 
 log = logging.getLogger("clip_courier")
@@ -75,12 +73,6 @@ def credentials(conn_id: str) -> model.Connection:
 def courier() -> Courier:
     """The courier of this deployment: CLIP_COURIER_* from the environment, secrets from Airflow, the wall clock."""
     return Courier(load_settings(os.environ), credentials, lambda: datetime.now(UTC))
-
-
-def see() -> Overview:
-    """What the pages show. It needs no secret: the API server has none."""
-    settings = load_settings(os.environ)
-    return overview(settings.root, Ledger(settings.ledger_url), datetime.now(UTC))
 
 
 def data_docs(night: date) -> Path:

@@ -13,7 +13,7 @@ from airflow.plugins_manager import AirflowPlugin
 from fastapi import APIRouter, Depends, FastAPI, HTTPException
 from fastapi.responses import FileResponse, HTMLResponse
 
-from clip_courier_airflow import data_docs, see
+from clip_courier_airflow import courier, data_docs
 
 _STYLE = """
 :root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;margin:1.5rem;max-width:80rem}
@@ -31,7 +31,7 @@ secured = APIRouter(dependencies=[Depends(get_user)])
 @secured.get("/status")
 def status() -> HTMLResponse:
     """Nights, batches and recalls, newest first."""
-    seen = see()
+    seen = courier().overview()
     nights = (
         [
             _text(one.night),

@@ -5,7 +5,6 @@ it is, who watches) is given at the edge.
 """
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import date
@@ -18,7 +17,7 @@ from clip_courier import inbound, loading, manifests, outbound, quality, recalls
 from clip_courier.batch_files import read_crosswalk
 from clip_courier.errors import ConnectionInvalid, CourierError, CrosswalkMissing, GateClosed, VendorUnknown
 from clip_courier.landing import Landing
-from clip_courier.ledger import CANCELLED, WITH_VENDOR, Batch, Ledger, parse_stamp
+from clip_courier.ledger import CANCELLED, WITH_VENDOR, Batch, Ledger
 from clip_courier.model import (
     Clock,
     Connection,
@@ -30,6 +29,7 @@ from clip_courier.model import (
     silent,
     write_parquet,
 )
+from clip_courier.overview import Overview, overview
 from clip_courier.pgp import Keyring, OwnKey, open_keyring
 from clip_courier.pseudonyms import Pseudonyms, pseudonyms_for
 from clip_courier.redaction import harmless_words
@@ -202,29 +202,12 @@ class Courier:
                 outcome.failures.append(failed)
 
     def status(self, night: date | None = None, vendor: str | None = None) -> Outcome:
-        """Where every batch is, what is overdue, and which recalls are open."""
-        batches = self._ledger.batches(night=night, vendor=vendor)
-        answered = {r.batch_id for r in self._ledger.returns(vendor) if r.accepted_rows}
-        all_recalls = self._ledger.recalls(vendor)
-        recalled = Counter[str]()
-        for recall in all_recalls:
-            recalled[recall.batch_id] += recall.clip_count
-        outcome = Outcome("status", {"batches": {}, "overdue": 0, "open_recalls": 0}, is_new=False)
-        for batch in batches:
-            is_late = batch.due_at is not None and parse_stamp(batch.due_at) < self._clock()
-            is_owed = batch.batch_id not in answered and batch.clip_count > recalled[batch.batch_id]
-            outcome.count("overdue", int(is_late and is_owed))
-            due = f", due {batch.due_at}" if batch.due_at else ""
-            late = " OVERDUE" if is_late and is_owed else ""
-            outcome.say(f"{batch.batch_id}  {batch.state}  {batch.clip_count} clips{due}{late}")
-        for recall in all_recalls:
-            if recall.state != "RECEIPTED":
-                outcome.count("open_recalls")
-                outcome.say(f"{recall.batch_id}  recall {recall.n}  {recall.state}  {recall.clip_count} clips")
-        outcome.counts["batches"] = dict(Counter(batch.state for batch in batches))
-        if not outcome.lines:
-            outcome.say("status: no batches")
-        return outcome
+        """Where every night and batch is, what is overdue, and which recalls are open."""
+        return self.overview(night, vendor).outcome()
+
+    def overview(self, night: date | None = None, vendor: str | None = None) -> Overview:
+        """The same as values, for pages. It asks for no secret."""
+        return overview(self._root, self._ledger, self._clock(), night, vendor)
 
     def verify(self) -> Outcome:
         """Prove what is on record: the audit chain, and that every clip a vendor has can be named and recalled.

@@ -3,6 +3,7 @@
 import fcntl
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -304,7 +305,9 @@ class Root:
         self.path.mkdir(parents=True, exist_ok=True)
         for private in (self.crosswalk, self.returns, self.recalled, self.sealed):
             private.mkdir(parents=True, exist_ok=True)
-            private.chmod(0o700)
+            # Where we may only read (the API server), what is right already is left alone.
+            if stat.S_IMODE(private.stat().st_mode) != 0o700:
+                private.chmod(0o700)
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ class Vendor(_Strict):
         return [name for name, validity in dated.items() if validity and not validity.holds_on(day)]
 
     def may_receive(self, country: str, day: date) -> bool:
-        """Whether the law of the clip's country lets it go to this vendor on that day; what is not allowed is denied."""
+        """Whether the law of the clip's country lets it go to this vendor on that day; deny by default."""
         if self.lapsed_on(day):
             return False
         if self.transfer_mechanism == "domestic" and country != self.country:

@@ -1,0 +1,51 @@
+"""What `status` and the pages show, at every point of a night."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from clip_courier.courier import Courier
+from clip_courier_demo.stage import Stage
+from conftest import NIGHT, NOW
+
+
+def test_overview_of_nothing_says_so(courier: Courier) -> None:
+    assert courier.status().lines == ["status: nothing was done yet"]
+
+
+def test_overview_follows_a_night(stage: Stage, courier: Courier, truth: dict[str, str]) -> None:
+    selected = courier.select(NIGHT).counts
+    [night] = courier.overview().nights
+    assert (night.clips, night.eligible, night.selected) == tuple(
+        selected[n] for n in ("clips", "eligible", "selected")
+    )
+    assert (night.validated, night.in_batches, night.delivered, night.has_data_docs) == (None, 0, 0, False)
+    courier.night(NIGHT)
+    seen = courier.overview()
+    [night] = seen.nights
+    assert night.has_data_docs
+    assert night.in_batches == night.delivered == sum(batch.clips for batch in seen.batches)
+    assert {batch.state for batch in seen.batches} == {"DELIVERED"}
+    for vendor in stage.vendors.values():
+        vendor.work(truth, NOW)
+    courier.returns()
+    assert {batch.state for batch in courier.overview().batches} == {"LOADED"}
+    assert all(batch.returned_rows == batch.clips for batch in courier.overview().batches)
+
+
+def test_overview_marks_what_is_overdue_until_all_of_it_is_back(
+    stage: Stage, make_courier: Callable[..., Courier], truth: dict[str, str]
+) -> None:
+    make_courier(stage).night(NIGHT)
+    late = make_courier(stage, NOW + timedelta(days=30))
+    assert not any(batch.is_overdue for batch in make_courier(stage).overview().batches)
+    assert all(batch.is_overdue for batch in late.overview().batches)
+    assert late.status().counts["overdue"] == len(late.overview().batches)
+    stage.vendors["aurora"].work(truth, NOW)
+    late.collect("aurora")
+    assert {batch.vendor for batch in late.overview().batches if batch.is_overdue} == {"borealis"}
+
+
+def test_overview_can_be_of_one_vendor_or_another_night(courier: Courier) -> None:
+    courier.night(NIGHT)
+    assert {batch.vendor for batch in courier.overview(vendor="aurora").batches} == {"aurora"}
+    assert courier.overview(night=NIGHT - timedelta(days=1)).nights == []
