@@ -6,6 +6,7 @@ The other side stays real: what a snapshot holds was selected, cut, sealed and s
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 
 from clip_courier.courier import Courier
 from clip_courier.model import CONSENT_EVENTS
+from clip_courier.settings import credentials_from, load_settings
 from clip_courier_demo.stage import Stage
 from conftest import NIGHT, NOW
 
@@ -62,6 +64,13 @@ def _restored(name: str, stage: Stage, make_courier: MakeCourier, night: Callabl
     for label, place in places.items():
         shutil.copytree(kept / label, place, dirs_exist_ok=True)
     return make_courier(stage)
+
+
+def deliver_night(environ: dict[str, str], told: Connection) -> None:
+    """What a process of its own does, that a test may kill."""
+    courier = Courier(load_settings(environ), lambda conn_id: credentials_from(environ, conn_id), lambda: NOW)
+    told.send("begins")
+    courier.deliver(NIGHT)
 
 
 def landing_copy(stage: Stage, folder: Path) -> Path:

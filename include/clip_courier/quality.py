@@ -235,7 +235,7 @@ def _failed_rows(result: Any) -> dict[int, list[str]]:
 # The pages load scripts, styles and pictures from elsewhere, and opening one would tell strangers about it. What only
 # works with them goes too.
 _DEAD = re.compile(
-    r"<script\b.*?</script>|<link\b[^>]*>|<img\b[^>]*>|<footer\b.*?</footer>|<title></title>",
+    r"<script\b.*?</script>|<style\b.*?</style>|<link\b[^>]*>|<img\b[^>]*>|<footer\b.*?</footer>|<title></title>",
     re.IGNORECASE | re.DOTALL,
 )
 _HEAD = """<head><meta charset="UTF-8">
@@ -249,7 +249,8 @@ td.count {text-align: right; font-variant-numeric: tabular-nums}
 h4, h5 {font-size: 1.15rem; margin: 1.2rem 0 .2rem} h6 {font-size: 1rem; margin: .8rem 0 .2rem}
 .badge {border: 1px solid #8886; border-radius: .3rem; padding: 0 .3rem; font-family: ui-monospace, monospace}
 .text-danger {color: #c33} .fa-times::before {content: "✘"} .fa-check-circle::before {content: "✔"; color: #384}
-.col-lg-2, .navbar-brand, .modal, [data-toggle=collapse] {display: none} nav.navbar {height: auto !important}
+.col-lg-2, .navbar-brand, .modal, .cooltip .top, [data-toggle=collapse] {display: none}
+nav.navbar {height: auto !important}
 ol.breadcrumb {list-style: none; padding: 0; display: flex; gap: 1rem}
 </style>"""
 

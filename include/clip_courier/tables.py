@@ -31,6 +31,9 @@ class Tables:
         self._connection = duckdb.connect(str(path) if path else ":memory:", config=config)
         # Weeks and years are read in UTC, whatever the machine's zone.
         self._connection.execute("SET TimeZone = 'UTC'")
+        # How many rows a dataset behind a URL has is not known: DuckDB takes it for a small one, and would compare
+        # every clip with every consent event.
+        self._connection.execute("SET asof_loop_join_threshold = 0")
 
     def __enter__(self) -> Self:
         return self

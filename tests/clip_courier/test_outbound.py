@@ -3,16 +3,15 @@
 import hashlib
 import io
 import json
-import os
+import multiprocessing
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +40,7 @@ from snapshots import (
     LATER,
     MakeCourier,
     crosswalk_of,
+    deliver_night,
     delivered,
     landing_copy,
     manifested,
@@ -370,35 +370,30 @@ def test_deliver_after_a_crash_while_a_clip_is_withheld(
     assert courier.verify().counts["clips"]
 
 
-_DELIVER = """
-import os, sys
-from datetime import UTC, datetime
-from clip_courier.courier import Courier
-from clip_courier.settings import credentials_from, load_settings
-now = datetime(2026, 11, 20, 2, 0, tzinfo=UTC)
-courier = Courier(load_settings(os.environ), lambda name: credentials_from(os.environ, name), lambda: now)
-print("begins", flush=True)
-courier.deliver(now.date())
-print("done", flush=True)
-"""
+def _deliver_elsewhere(stage: Stage) -> BaseProcess:
+    """A process of its own that delivers; it has begun when this returns."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["clip_courier.courier"])
+    here, there = context.Pipe()
+    process = context.Process(target=deliver_night, args=(dict(stage.environ), there))
+    process.start()
+    assert here.recv() == "begins"
+    return process
 
 
 def test_deliver_killed_at_random_instants(stage: Stage, make_courier: MakeCourier) -> None:
     """kill -9 of a real process, thirty times; after each the vendor sees all of one batch or nothing."""
     chance = random.Random(20261120)
-    environ = {**os.environ, **stage.environ, "PYTHONPATH": str(Path(outbound.__file__).parents[1])}
     interrupted = 0
     for kill in range(30):
         # Three kills on the way of the same night, then a run that is let through.
         if kill % 3 == 0:
             _fresh(stage, make_courier)
-        process = subprocess.Popen([sys.executable, "-c", _DELIVER], env=environ, stdout=subprocess.PIPE, text=True)
-        with process:
-            assert process.stdout
-            assert process.stdout.readline() == "begins\n"
-            time.sleep(chance.uniform(0, 0.8))
-            process.send_signal(signal.SIGKILL)
-            interrupted += "done" not in process.stdout.read()
+        process = _deliver_elsewhere(stage)
+        time.sleep(chance.uniform(0, 0.8))
+        process.kill()
+        process.join()
+        interrupted += process.exitcode == -signal.SIGKILL
         _check_nothing_half(stage)
         if kill % 3 == 2:
             assert not make_courier(stage).deliver(NIGHT).failures
@@ -431,9 +426,10 @@ def _check_nothing_half(stage: Stage) -> None:
 
 def test_deliver_by_two_processes_at_once_sends_once(stage: Stage, make_courier: MakeCourier) -> None:
     manifested(stage, make_courier)
-    environ = {**os.environ, **stage.environ, "PYTHONPATH": str(Path(outbound.__file__).parents[1])}
-    both = [subprocess.Popen([sys.executable, "-c", _DELIVER], env=environ, stdout=subprocess.DEVNULL) for _ in "ab"]
-    assert [process.wait(60) for process in both] == [0, 0]
+    both = [_deliver_elsewhere(stage) for _ in range(2)]
+    for process in both:
+        process.join(60)
+    assert [process.exitcode for process in both] == [0, 0]
     _check_delivered(stage, AURORA)
     events = [row.state for row in _ledger(stage).batches()]
     assert events == ["DELIVERED", "DELIVERED"]

@@ -1,4 +1,4 @@
-"""Validation: each rule by a row that breaks it and nothing else, and not one value in anything that is written or said."""
+"""Validation: each rule by a row that breaks it alone, and not one value in anything that is written or said."""
 
 import hashlib
 import json
@@ -29,6 +29,7 @@ from selected_rows import everything_written, row, sound, table
 CANARY, CANARY_WORD = "Zoe Quandlebrook", "quandlebrook"
 CANARIES = re.compile(rb"quandle|QNDL", re.IGNORECASE)
 KEY = re.compile(r"[a-z2-7]{32}")
+RULES = tuple(quality.RULES)
 
 WHOLE = sound(900)
 HEARD = {"rank": 1, "text": "turn on the light", "confidence": 0.9, "engine": "e"}
@@ -164,24 +165,19 @@ def test_validate_gives_a_row_the_reason_that_it_has(judged: Judged, case: str) 
 
 
 def test_validate_has_a_case_for_every_rule() -> None:
-    assert {rule.reason for rule in quality.RULES} == {*BY_HAND.values(), *(r for r, _, _ in CASES.values() if r)}
+    assert {rule.reason for rule in RULES} == {*BY_HAND.values(), *(r for r, _, _ in CASES.values() if r)}
 
 
-@pytest.mark.parametrize("dropped", range(len(quality.RULES)))
-def test_validate_needs_every_rule(judged: Judged, dropped: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Without one of them, some row that it alone refuses would pass."""
-    rules = [rule for place, rule in enumerate(quality.RULES) if place != dropped]
-    monkeypatch.setattr(quality, "RULES", rules)
-    # Only the rows that are rejected for what the dropped rule says; the recordings were listened to before.
-    reason = quality.RULES[dropped].reason if dropped < len(rules) else None
-    wanted = {key for key, reasons in judged.reasons().items() if reasons == [quality_reason(dropped)]}
-    selected = pq.read_table(judged.folder.selected)
-    kept = table(one for one in selected.to_pylist() if one["clip_key"] in wanted)
+@pytest.mark.parametrize("place", range(len(RULES)))
+def test_validate_needs_every_rule(judged: Judged, place: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without one of them, some row that is rejected for its reason alone would pass."""
+    monkeypatch.setattr(quality, "RULES", [*RULES[:place], *RULES[place + 1 :]])
+    refused = {key for key, reasons in judged.reasons().items() if reasons == [RULES[place].reason]}
     folder = Root(tmp_path, judged.folder.root.landing).night(NIGHT)
-    write_parquet(kept, folder.selected)
-    outcome = quality.validate(folder, Landing(judged.folder.root.landing), policy(1.0), silent)
-    assert int(str(outcome.counts["validated"])) > 0
-    assert reason is None or isinstance(reason, str)
+    selected = pq.read_table(judged.folder.selected).to_pylist()
+    write_parquet(table(one for one in selected if one["clip_key"] in refused), folder.selected)
+    quality.validate(folder, Landing(judged.folder.root.landing), policy(1.0), silent)
+    assert pq.read_table(folder.validated).num_rows > 0
 
 
 def test_validate_splits_the_sample_in_two(judged: Judged) -> None:
@@ -288,7 +284,9 @@ def test_validate_leaves_nothing_of_great_expectations_behind(tmp_path: Path, mo
     folder = Root(tmp_path / "var", str(tmp_path / "landing")).night(NIGHT)
     write_parquet(table([row(1, tmp_path / "landing")]), folder.selected)
     quality.validate(folder, Landing(str(tmp_path / "landing")), policy(1.0), silent)
-    assert made == []
+    # DuckDB's scratch folder is ours, and gone.
+    assert [Path(name).name for name in made if not Path(name).name.startswith("courier-overflow-")] == []
+    assert not any(Path(name).exists() for name in made)
     assert {path.name for path in tmp_path.iterdir()} == {"var", "landing"}
     assert {path.name for path in folder.root.data_docs.iterdir()} == {NIGHT.isoformat()}
 
@@ -363,9 +361,10 @@ def test_data_docs_of_a_second_run_replace_those_of_the_first(tmp_path: Path) ->
     landing = tmp_path / "landing"
     folder = Root(tmp_path / "var", str(landing)).night(NIGHT)
     write_parquet(table([row(1, landing, country="ZZ")]), folder.selected)
-    for share in (0.1, 1.0):
-        with pytest.raises(ContractBroken) if share < 1 else _nothing():
-            quality.validate(folder, Landing(str(landing)), policy(share), silent)
-        assert len(list(folder.data_docs.rglob("*.html"))) == 3
-        (validation,) = folder.data_docs.glob("validations/**/*.html")
-        assert datetime.strptime(validation.parent.name, "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC).date() == NIGHT
+    with pytest.raises(ContractBroken):
+        quality.validate(folder, Landing(str(landing)), policy(0.1), silent)
+    first = sorted(folder.data_docs.rglob("*"))
+    quality.validate(folder, Landing(str(landing)), policy(1.0), silent)
+    assert sorted(folder.data_docs.rglob("*")) == first
+    (validation,) = folder.data_docs.glob("validations/**/*.html")
+    assert datetime.strptime(validation.parent.name, "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC).date() == NIGHT

@@ -360,7 +360,7 @@ def test_may_receive_denies_what_is_not_allowed(
         "country": vendor_country,
         "transfer_mechanism": mechanism,
         "clip_countries": clip_countries,
-        "agreements": dict.fromkeys(VENDOR["agreements"], {"from": "2020-01-01", "until": "2030-01-01"}),
+        "agreements": {name: {"from": "2020-01-01", "until": "2030-01-01"} for name in VENDOR["agreements"]},
     }
     if not is_mechanism_dated:
         del content["mechanism_valid"]
@@ -377,7 +377,7 @@ def test_may_receive_denies_what_is_not_allowed(
 
 
 def plainly_matches(tag: list[str], wanted: list[str]) -> bool:
-    """RFC 4647 §3.3.2 read as a recursion: the first subtags agree, the others follow in order, none beyond a singleton."""
+    """RFC 4647 §3.3.2 as a recursion: the first subtags agree, the others follow in order, none beyond a singleton."""
 
     def rest(tag: list[str], wanted: list[str]) -> bool:
         if not wanted:

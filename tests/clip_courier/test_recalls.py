@@ -1,0 +1,355 @@
+"""A withdrawal after delivery: the vendor is told and answers, and our own copies are gone to the byte."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from clip_courier import batch_files, recalls, sftp
+from clip_courier.courier import Courier
+from clip_courier.errors import KeyUnusable, ServerUnreachable, TransferFailed, VendorUnknown
+from clip_courier.ledger import Ledger, Recall
+from clip_courier.model import stamp
+from clip_courier.pgp import OwnKey, open_keyring
+from clip_courier_demo.keys import KeyPair, make_key
+from clip_courier_demo.stage import Stage, write_vendor
+from conftest import NIGHT, NOW
+from snapshots import (
+    LATER,
+    MakeCourier,
+    crosswalk_of,
+    delivered,
+    files_under,
+    landing_copy,
+    manifested,
+    persons_of,
+    refs_with,
+    returned,
+    withdraw,
+)
+
+AURORA, BOREALIS = "aurora-20261120-001", "borealis-20261120-001"
+NAME = f"{AURORA}.1.json.pgp"
+
+
+class Crash(Exception):
+    """Stands for the end of the process."""
+
+
+def _recalls(stage: Stage, vendor: str = "aurora") -> list[Recall]:
+    return Ledger(f"sqlite:///{stage.root / 'ledger.sqlite'}").recalls(vendor)
+
+
+def _withdrawn(stage: Stage, make_courier: MakeCourier, landing: Path, persons: set[str]) -> Courier:
+    """A courier that knows of the persons' withdrawals."""
+    withdraw(landing, persons, LATER)
+    return make_courier(stage, LATER, CLIP_COURIER_LANDING=str(landing))
+
+
+def _somebody(crosswalk: pa.Table) -> tuple[set[str], set[str]]:
+    """A person, and the refs of every clip in which the person is audible."""
+    persons = {min(persons_of(crosswalk, set(crosswalk["clip_ref"].to_pylist())))}
+    return persons, refs_with(crosswalk, persons)
+
+
+def _notice(stage: Stage, vendor: str = "aurora", name: str = NAME) -> dict[str, Any]:
+    """The notice as the vendor opens it, signed by us."""
+    sealed = (stage.vendors[vendor].home / "recalls" / name).read_bytes()
+    key = stage.vendors[vendor].key
+    with open_keyring(OwnKey(key.fingerprint, key.private_key), [stage.our_key.public_key]) as keyring:
+        return dict(json.loads(keyring.open_bytes(sealed, signers={stage.our_key.fingerprint}, max_bytes=1 << 20)))
+
+
+def _receipt(stage: Stage, signer: KeyPair, content: bytes) -> None:
+    with open_keyring(OwnKey(signer.fingerprint, signer.private_key), [stage.our_key.public_key]) as keyring:
+        sealed = keyring.seal_bytes(content, recipient=stage.our_key.fingerprint, at=LATER)
+    (stage.vendors["aurora"].home / "receipts" / NAME).write_bytes(sealed)
+
+
+def test_recall_tells_the_vendor_which_clips(
+    stage: Stage, make_courier: MakeCourier, truth: dict[str, str], tmp_path: Path
+) -> None:
+    returned(stage, make_courier, truth)
+    persons, gone = _somebody(crosswalk_of(stage, AURORA))
+    courier = _withdrawn(stage, make_courier, landing_copy(stage, tmp_path), persons)
+    outcome = courier.recall()
+    assert outcome.is_new
+    notice = _notice(stage)
+    assert set(notice["clip_refs"]) == gone
+    assert (notice["batch_id"], notice["n"]) == (AURORA, 1)
+    assert notice["delete_by"] > stamp(LATER)
+    (recall,) = _recalls(stage)
+    assert (recall.state, recall.clip_count) == ("NOTICED", len(gone))
+    assert not courier.recall().is_new
+    assert courier.verify().counts["batches"] == 2
+
+
+def test_recall_forgets_to_the_byte(
+    stage: Stage, make_courier: MakeCourier, truth: dict[str, str], tmp_path: Path
+) -> None:
+    """Every Parquet value and every raw byte under the root, before and after: persons, refs, transcripts."""
+    returned(stage, make_courier, truth)
+    make_courier(stage).load()
+    before = crosswalk_of(stage, AURORA)
+    persons, gone = _somebody(before)
+    rows = [row for row in before.to_pylist() if row["clip_ref"] in gone]
+    everyone = {person for row in before.to_pylist() if row["clip_ref"] not in gone for person in row["person_ids"]}
+    alone = {person for row in rows for person in row["person_ids"]} - everyone
+    assert persons <= alone
+    calls = {row["call_id"] for row in rows} - {None}
+    keys = {row["clip_key"] for row in rows}
+    raw = alone | calls
+    for marker in alone:
+        assert _holding(stage, marker)
+    courier = _withdrawn(stage, make_courier, landing_copy(stage, tmp_path), persons)
+    courier.recall()
+    courier.load()
+    assert {marker: _holding(stage, marker) for marker in raw if _holding(stage, marker)} == {}
+    tombstone = stage.root / "crosswalk" / "recalled" / f"{AURORA}.1.parquet"
+    for row in rows:
+        assert set(_holding(stage, row["clip_id"])) == {tombstone}
+        assert set(_holding(stage, row["clip_ref"])) == {tombstone}
+    warehouse = stage.root / "warehouse" / "clip_courier.duckdb"
+    assert [key for key in keys if warehouse in _holding(stage, key)] == []
+
+
+def _holding(stage: Stage, marker: str) -> list[Path]:
+    """The files under the root in which a string stands, in plain bytes or inside Parquet."""
+    found = []
+    for path in files_under(stage.root):
+        content = path.read_bytes()
+        if path.name.endswith((".parquet", ".parquet.part")):
+            content += repr(pq.read_table(path).to_pylist()).encode()
+        if marker.encode() in content:
+            found.append(path)
+    return found
+
+
+def test_recall_takes_what_a_killed_run_left_half_written(
+    stage: Stage, make_courier: MakeCourier, tmp_path: Path
+) -> None:
+    delivered(stage, make_courier)
+    persons, _ = _somebody(crosswalk_of(stage, AURORA))
+    whole = stage.root / "crosswalk" / NIGHT.isoformat() / "selected.parquet"
+    leftover = whole.with_name(f".{whole.name}.part")
+    leftover.write_bytes(whole.read_bytes())
+    courier = _withdrawn(stage, make_courier, landing_copy(stage, tmp_path), persons)
+    courier.recall()
+    assert not leftover.exists()
+    assert [_holding(stage, person) for person in persons] == [[]]
+
+
+def test_recall_of_what_was_selected_and_never_cut(stage: Stage, make_courier: MakeCourier, tmp_path: Path) -> None:
+    """Gone from the sample, and its reason is kept: nothing is lost in silence."""
+    courier = make_courier(stage)
+    courier.select(NIGHT)
+    courier.validate(NIGHT)
+    place = stage.root / "crosswalk" / NIGHT.isoformat() / "validated.parquet"
+    rows = pq.read_table(place).to_pylist()
+    persons = {min(person for row in rows for person in row["person_ids"])}
+    keys = {row["clip_key"] for row in rows if set(row["person_ids"]) & persons}
+    courier = _withdrawn(stage, make_courier, landing_copy(stage, tmp_path), persons)
+    assert courier.recall().is_new
+    assert not courier.recall().is_new
+    assert [_holding(stage, person) for person in persons] == [[]]
+    courier.manifest(NIGHT)
+    courier.deliver(NIGHT)
+    courier.load()
+    left_out = stage.root / "nights" / NIGHT.isoformat() / "left_out" / "withdrawn.parquet"
+    assert {row["clip_key"]: row["reason"] for row in pq.read_table(left_out).to_pylist()} == dict.fromkeys(
+        keys, "withdrawn"
+    )
+
+
+def test_recall_never_selects_again(stage: Stage, make_courier: MakeCourier, tmp_path: Path) -> None:
+    from datetime import timedelta
+
+    delivered(stage, make_courier)
+    crosswalk = crosswalk_of(stage, AURORA)
+    persons, gone = _somebody(crosswalk)
+    ids = {row["clip_id"] for row in crosswalk.to_pylist() if row["clip_ref"] in gone}
+    landing = landing_copy(stage, tmp_path)
+    _withdrawn(stage, make_courier, landing, persons).recall()
+    # Even when landing forgets that there was a withdrawal.
+    for path in (landing / "consent_events").glob("late-*"):
+        path.unlink()
+    next_night = NIGHT + timedelta(days=1)
+    outcome = make_courier(stage, NOW + timedelta(days=1), CLIP_COURIER_LANDING=str(landing)).select(next_night)
+    sample = pq.read_table(stage.root / "crosswalk" / next_night.isoformat() / "selected.parquet")
+    assert not ids & set(sample["clip_id"].to_pylist())
+    refused = outcome.counts["refused"]
+    assert isinstance(refused, dict)
+    assert refused["recalled"] == len(ids)
+
+
+def test_collect_a_late_return_of_a_recalled_clip(
+    stage: Stage, make_courier: MakeCourier, truth: dict[str, str], tmp_path: Path
+) -> None:
+    delivered(stage, make_courier)
+    crosswalk = crosswalk_of(stage, AURORA)
+    persons, gone = _somebody(crosswalk)
+    courier = _withdrawn(stage, make_courier, landing_copy(stage, tmp_path), persons)
+    courier.recall()
+    stage.vendors["aurora"].work(truth, LATER)
+    outcome = courier.collect("aurora")
+    assert (outcome.counts["accepted"], outcome.counts["rejected"]) == (crosswalk.num_rows - len(gone), len(gone))
+    report = json.loads((stage.vendors["aurora"].home / "reports" / f"{AURORA}.1.json").read_text())
+    assert {row["clip_ref"]: row["code"] for row in report["rejected"]} == dict.fromkeys(gone, "recalled")
+    spoken = [path for path in files_under(stage.root / "crosswalk" / "returns")]
+    assert not gone & {ref for path in spoken for ref in pq.read_table(path)["clip_ref"].to_pylist()}
+
+
+# -- receipts --------------------------------------------------------------------------------------------------
+
+
+def _noticed(stage: Stage, make_courier: MakeCourier, tmp_path: Path) -> tuple[Courier, dict[str, Any]]:
+    delivered(stage, make_courier)
+    persons, _ = _somebody(crosswalk_of(stage, AURORA))
+    courier = _withdrawn(stage, make_courier, landing_copy(stage, tmp_path), persons)
+    courier.recall()
+    return courier, _notice(stage)
+
+
+def test_recall_takes_a_signed_receipt(
+    stage: Stage, make_courier: MakeCourier, truth: dict[str, str], tmp_path: Path
+) -> None:
+    courier, _ = _noticed(stage, make_courier, tmp_path)
+    stage.vendors["aurora"].work(truth, LATER)
+    assert courier.recall().is_new
+    assert [recall.state for recall in _recalls(stage)] == ["RECEIPTED"]
+    assert not courier.recall().is_new
+
+
+def test_recall_takes_no_other_receipt(stage: Stage, make_courier: MakeCourier, tmp_path: Path) -> None:
+    courier, notice = _noticed(stage, make_courier, tmp_path)
+    place = stage.vendors["aurora"].home / "receipts" / NAME
+    key = stage.vendors["aurora"].key
+    right = json.dumps({name: notice[name] for name in ("batch_id", "n", "clip_refs")})
+    wrong: list[dict[str, Any]] = [
+        {"clip_refs": notice["clip_refs"][1:]},
+        {"clip_refs": [[]]},
+        {"clip_refs": None},
+        {"n": 2},
+        {"batch_id": BOREALIS},
+    ]
+    contents = [json.dumps({**json.loads(right), **change}).encode() for change in wrong]
+    contents += [b"[" * 100_000, b"not json", b"\xff", b"[]"]
+    for content in contents:
+        _receipt(stage, key, content)
+        assert "refused_receipts" in str(courier.recall().counts)
+        assert [recall.state for recall in _recalls(stage)] == ["NOTICED"], content[:80]
+    _receipt(stage, make_key("mallory"), right.encode())
+    courier.recall()
+    place.write_bytes(right.encode())
+    courier.recall()
+    assert [recall.state for recall in _recalls(stage)] == ["NOTICED"]
+    place.write_bytes(b"x" * (2 << 20))
+    assert [type(failed) for failed in courier.recall().failures] == [TransferFailed]
+    _receipt(stage, key, right.encode())
+    courier.recall()
+    assert [recall.state for recall in _recalls(stage)] == ["RECEIPTED"]
+
+
+# -- what goes wrong -------------------------------------------------------------------------------------------
+
+
+def test_recall_a_second_time_for_others(stage: Stage, make_courier: MakeCourier, tmp_path: Path) -> None:
+    courier, first = _noticed(stage, make_courier, tmp_path / "first")
+    persons, gone = _somebody(crosswalk_of(stage, AURORA))
+    courier = _withdrawn(stage, make_courier, tmp_path / "first", persons)
+    courier.recall()
+    assert set(_notice(stage, name=f"{AURORA}.2.json.pgp")["clip_refs"]) == gone
+    assert not gone & set(first["clip_refs"])
+    assert [recall.n for recall in _recalls(stage)] == [1, 2]
+
+
+STEPS: list[tuple[Any, str, int]] = [
+    *[(recalls, "write_parquet", n) for n in (1, 2, 3, 4)],
+    *[(batch_files, "write_parquet", n) for n in (1, 2)],
+    (Ledger, "add_recall", 1),
+    (sftp.Drop, "_rename", 1),
+    (Ledger, "move_recall", 1),
+]
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize(("owner", "step", "times"), STEPS)
+def test_recall_after_a_crash_at_any_step(
+    stage: Stage,
+    make_courier: MakeCourier,
+    truth: dict[str, str],
+    tmp_path: Path,
+    owner: Any,
+    step: str,
+    times: int,
+    after: bool,
+) -> None:
+    returned(stage, make_courier, truth)
+    persons, gone = _somebody(crosswalk_of(stage, AURORA))
+    courier = _withdrawn(stage, make_courier, landing_copy(stage, tmp_path), persons)
+    inner, left = getattr(owner, step), [times]
+
+    def crash(*arguments: Any, **options: Any) -> Any:
+        left[0] -= 1
+        if left[0] == 0 and not after:
+            raise Crash
+        result = inner(*arguments, **options)
+        if left[0] == 0:
+            raise Crash
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, step, crash)
+        with pytest.raises(Crash):
+            courier.recall("aurora")
+    assert courier.verify().counts["batches"] == 2
+    courier.recall("aurora")
+    (recall,) = _recalls(stage)
+    assert (recall.state, recall.clip_count) == ("NOTICED", len(gone))
+    assert set(_notice(stage)["clip_refs"]) == gone
+    assert [_holding(stage, person) for person in persons] == [[]]
+    assert courier.verify().counts["batches"] == 2
+
+
+def test_recall_forgets_also_when_no_vendor_can_be_told(
+    stage: Stage, make_courier: MakeCourier, tmp_path: Path
+) -> None:
+    delivered(stage, make_courier)
+    persons, gone = _somebody(crosswalk_of(stage, AURORA))
+    landing = landing_copy(stage, tmp_path)
+    withdraw(landing, persons, LATER)
+    fields = json.loads(stage.environ["AIRFLOW_CONN_SFTP_AURORA"])
+    down = {"AIRFLOW_CONN_SFTP_AURORA": json.dumps({**fields, "port": 1}), "CLIP_COURIER_LANDING": str(landing)}
+    outcome = make_courier(stage, LATER, **down).recall()
+    assert [type(failed) for failed in outcome.failures] == [ServerUnreachable]
+    assert [_holding(stage, person) for person in persons] == [[]]
+    courier = make_courier(stage, LATER, CLIP_COURIER_LANDING=str(landing))
+    (stage.folder / "vendors" / "aurora.yaml").unlink()
+    assert [type(failed) for failed in courier.recall().failures] == [VendorUnknown]
+    key = make_key("aurora, expired", expires="1d", made_at=NOW.replace(year=2020))
+    write_vendor(stage.folder / "vendors", "aurora", key, NIGHT)
+    assert [type(failed) for failed in courier.recall().failures] == [KeyUnusable]
+    write_vendor(stage.folder / "vendors", "aurora", stage.vendors["aurora"].key, NIGHT)
+    assert not courier.recall().failures
+    assert set(_notice(stage)["clip_refs"]) == gone
+
+
+def test_recall_for_one_vendor_leaves_the_other(stage: Stage, make_courier: MakeCourier, tmp_path: Path) -> None:
+    delivered(stage, make_courier)
+    both = [_somebody(crosswalk_of(stage, batch_id)) for batch_id in (AURORA, BOREALIS)]
+    courier = _withdrawn(stage, make_courier, landing_copy(stage, tmp_path), both[0][0] | both[1][0])
+    courier.recall("borealis")
+    assert _recalls(stage, "aurora") == []
+    assert [recall.state for recall in _recalls(stage, "borealis")] == ["NOTICED"]
+    courier.recall()
+    assert [recall.state for recall in _recalls(stage, "aurora")] == ["NOTICED"]
+
+
+def test_recall_without_a_withdrawal_changes_nothing(stage: Stage, make_courier: MakeCourier) -> None:
+    courier = manifested(stage, make_courier)
+    before = {path: path.read_bytes() for path in files_under(stage.root) if path.suffix == ".parquet"}
+    assert not courier.recall().is_new
+    assert {path: path.read_bytes() for path in files_under(stage.root) if path.suffix == ".parquet"} == before
