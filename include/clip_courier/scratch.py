@@ -23,9 +23,11 @@ def scratch_folder(purpose: str) -> Iterator[Path]:
         parent = Path("/tmp")  # noqa: S108
     _sweep(parent)
     folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{purpose}-", dir=parent))
-    # The kernel lets go of the lock when we end, however we end.
-    with (folder / _LOCK).open("w") as lock:
+    # The kernel lets go of the lock when we end, however we end. It is taken before the file has the name that others
+    # look for: between the two they would find it free.
+    with (folder / f"{_LOCK}.new").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        (folder / f"{_LOCK}.new").rename(folder / _LOCK)
         try:
             yield folder
         finally:

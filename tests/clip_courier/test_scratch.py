@@ -61,3 +61,16 @@ def test_temporary_home_of_a_killed_gpg_user_is_removed() -> None:
     with temporary_home() as home:
         subprocess.run(["gpg", "--homedir", str(home), "--list-keys"], capture_output=True, check=True)
     assert not home.exists()
+
+
+def test_scratch_folders_of_many_processes_do_not_remove_each_other() -> None:
+    code = """
+from clip_courier.scratch import scratch_folder
+for n in range(150):
+    with scratch_folder("test") as folder:
+        (folder / "mine").write_text(str(n))
+        assert (folder / "mine").read_text() == str(n)
+"""
+    environ = {**os.environ, "PYTHONPATH": str(INCLUDE)}
+    workers = [subprocess.Popen([sys.executable, "-c", code], env=environ) for _ in range(4)]
+    assert [worker.wait() for worker in workers] == [0, 0, 0, 0]
