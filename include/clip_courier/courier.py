@@ -202,7 +202,9 @@ class Courier:
                 outcome.failures.append(failed)
 
     def status(self, night: date | None = None, vendor: str | None = None) -> Outcome:
-        """Where every night and batch is, what is overdue, and which recalls are open."""
+        """Where every night and batch is, what is overdue, and which recalls are open; a named vendor's file is read."""
+        if vendor is not None:
+            self._settings.vendor(vendor)
         return self.overview(night, vendor).outcome()
 
     def overview(self, night: date | None = None, vendor: str | None = None) -> Overview:

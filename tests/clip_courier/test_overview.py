@@ -3,8 +3,11 @@
 from collections.abc import Callable
 from datetime import timedelta
 
+import pytest
+
 from clip_courier.courier import Courier
-from clip_courier_demo.stage import Stage
+from clip_courier.errors import SettingsInvalid
+from clip_courier_demo.stage import Stage, write_vendor
 from conftest import NIGHT, NOW
 
 
@@ -43,6 +46,13 @@ def test_overview_marks_what_is_overdue_until_all_of_it_is_back(
     stage.vendors["aurora"].work(truth, NOW)
     late.collect("aurora")
     assert {batch.vendor for batch in late.overview().batches if batch.is_overdue} == {"borealis"}
+
+
+def test_status_of_a_vendor_says_what_is_wrong_with_its_file(stage: Stage, courier: Courier) -> None:
+    assert courier.status(vendor="aurora").lines
+    write_vendor(stage.folder / "vendors", "aurora", stage.vendors["aurora"].key, NIGHT, hours_per_nigth=3)
+    with pytest.raises(SettingsInvalid, match="hours_per_night"):
+        courier.status(vendor="aurora")
 
 
 def test_overview_can_be_of_one_vendor_or_another_night(courier: Courier) -> None:
