@@ -27,6 +27,7 @@ SELECTED = pa.schema(
         ("stratum", pa.string()),
         ("inclusion_probability", pa.float64()),
         ("copies", pa.int64()),
+        ("product_persons", pa.int64()),
         ("clip_key", pa.string()),
     ]
 )
@@ -64,6 +65,7 @@ def row(n: int, landing: Path, recording: bytes | None = None, **changes: Any) -
         "stratum": "translator/en-US",
         "inclusion_probability": 0.5,
         "copies": 1,
+        "product_persons": 1000,
         **changes,
     }
     made.setdefault("participants", [{"person_id": p, "role": "speaker"} for p in made["person_ids"]])

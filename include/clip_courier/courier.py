@@ -202,7 +202,7 @@ class Courier:
                 outcome.failures.append(failed)
 
     def status(self, night: date | None = None, vendor: str | None = None) -> Outcome:
-        """Where every night and batch is, what is overdue, and which recalls are open; a named vendor's file is read."""
+        """Where every night and batch is, what is overdue, which recalls are open; a named vendor's file is read."""
         if vendor is not None:
             self._settings.vendor(vendor)
         return self.overview(night, vendor).outcome()

@@ -58,7 +58,9 @@ class Rule:
 # The one declaration of what a row must be. What stands in a column that leaves must look like what it claims to be.
 RULES: Sequence[Rule] = (
     Rule("duplicate_clip_id", "ExpectColumnValuesToBeInSet", "copies", {"value_set": [1]}),
-    Rule("bad_product", "ExpectColumnValuesToMatchRegex", "product", {"regex": r"\A[a-z][a-z_]{1,31}\Z"}),
+    Rule("bad_product", "ExpectColumnValuesToMatchRegex", "product", {"regex": r"\A[a-z][a-z0-9_-]{1,31}\Z"}),
+    # Like a word of a hypothesis, the name of a product leaves only when enough persons share it.
+    Rule("rare_product", "ExpectColumnValuesToBeInSet", "is_product_common", {"value_set": [True]}),
     Rule("bad_activation", "ExpectColumnValuesToBeInSet", "activation", {"value_set": ["call", "button", "wake_word"]}),
     Rule("bad_locale", "ExpectColumnValuesToBeInSet", "is_locale_known", {"value_set": [True]}),
     Rule("bad_country", "ExpectColumnValuesToBeInSet", "country", {"value_set": _COUNTRIES}),
@@ -91,7 +93,9 @@ def validate(folder: NightFolder, landing: Landing, policy: Policy, progress: Pr
         done = json.loads(folder.quality.read_text(encoding="utf-8"))
         return Outcome("validate", done, [f"validate: night {folder.night} was validated before"], is_new=False)
     selected = pq.read_table(folder.require(folder.selected, "select"))
-    failed = _judge(_facts(selected, landing, progress), folder) if selected.num_rows else {}
+    failed = (
+        _judge(_facts(selected, landing, policy.disclosure.vocabulary_k, progress), folder) if selected.num_rows else {}
+    )
     keys = dict(zip(selected.column("row").to_pylist(), selected.column("clip_key").to_pylist(), strict=True))
     rejected = [{"clip_key": keys[row], "reasons": reasons} for row, reasons in sorted(failed.items())]
     write_parquet(pa.Table.from_pylist(rejected, REJECTED), folder.rejected)
@@ -128,14 +132,14 @@ def _most_often(failed: dict[int, list[str]]) -> str:
     return max(sorted(set(codes)), key=codes.count)
 
 
-def _facts(selected: pa.Table, landing: Landing, progress: Progress) -> pa.Table:
+def _facts(selected: pa.Table, landing: Landing, k: int, progress: Progress) -> pa.Table:
     probed = _probe(selected, landing, progress)
     locales = {locale for locale in selected.column("locale").to_pylist() if _is_tag(locale)}
     with Tables() as tables:
         tables.register("selected", selected)
         tables.register("probed", probed)
         tables.register("known_tags", pa.table({"locale": pa.array(sorted(locales), pa.string())}))
-        return tables.run("facts")
+        return tables.run("facts", {"k": k})
 
 
 def _is_tag(locale: str) -> bool:
@@ -169,6 +173,7 @@ def _probe(selected: pa.Table, landing: Landing, progress: Progress) -> pa.Table
 
 def _judge(facts: pa.Table, folder: NightFolder) -> dict[int, list[str]]:
     """Row → the codes of the rules that it fails, as Great Expectations finds them; builds the Data Docs."""
+    _say_nothing()
     # Two seconds and 200 MB: imported where it is used, so that a DAG file or another verb does not pay for it.
     import great_expectations as gx
     import great_expectations.expectations as gxe
@@ -178,7 +183,6 @@ def _judge(facts: pa.Table, folder: NightFolder) -> dict[int, list[str]]:
         ProgressBarsConfig,
     )
 
-    _say_nothing()
     # In memory, and without the site in a temporary folder that it would have by itself.
     config = DataContextConfig(store_backend_defaults=InMemoryStoreBackendDefaults())
     context = gx.get_context(mode="ephemeral", project_config=config)

@@ -241,7 +241,8 @@ def test_manifest_describes_every_clip_truly(night: Night, landing: Path) -> Non
         {"rank": 2, "text": f"please {WORD} {NUMBER}"},
     ]
     assert (texts["clip-000101"], texts["clip-000102"]) == (None, [])
-    assert texts["clip-000104"] == [{"rank": 1, "text": WORD}]
+    # A language without a dictionary: not one word is shown.
+    assert {*texts["clip-000104"][0]["text"].split()} <= {NAME, NUMBER, WORD}
 
 
 def test_manifest_writes_no_raw_value_outside_the_crosswalk(night: Night, landing: Path) -> None:

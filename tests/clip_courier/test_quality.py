@@ -47,6 +47,7 @@ CASES: Mapping[str, tuple[str | None, bytes | None, dict[str, Any]]] = {
     "product is a name": ("bad_product", None, {"product": CANARY}),
     "product with a line break": ("bad_product", None, {"product": "translator\n"}),
     "product is empty": ("bad_product", None, {"product": ""}),
+    "product that few persons share": ("rare_product", None, {"product": "quandle", "product_persons": 4}),
     "activation unheard of": ("bad_activation", None, {"activation": CANARY_WORD}),
     "activation accidental": ("bad_activation", None, {"activation": "accidental"}),
     "locale is a name": ("bad_locale", None, {"locale": CANARY}),
@@ -143,7 +144,9 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
     folder, landing, keys = lay_out(tmp_path_factory.mktemp("judged"))
     records: list[str] = []
     listener = logging.Handler(logging.DEBUG)
-    listener.emit = lambda record: records.append(f"{record.getMessage()} {record.args} {record.exc_info}")  # type: ignore[method-assign]
+    listener.emit = lambda record: records.append(
+        f"{record.name}: {record.getMessage()} {record.args} {record.exc_info}"
+    )  # type: ignore[method-assign]
     root, level = logging.getLogger(), logging.getLogger().level
     root.addHandler(listener)
     root.setLevel(logging.DEBUG)
@@ -273,6 +276,8 @@ def test_validate_writes_keys_and_never_a_value(judged: Judged) -> None:
 
 def test_validate_logs_and_tells_no_value(judged: Judged) -> None:
     assert not CANARIES.search(judged.logs.encode())
+    # Not even what it might say in another version.
+    assert "great_expectations" not in judged.logs
     assert not CANARIES.search(repr(judged.outcome).encode())
 
 

@@ -12,6 +12,7 @@ SELECT
     s.sample_rate_hz,
     s.channels,
     s.copies,
+    s.product_persons >= $k AS is_product_common,
     s.locale IN (SELECT locale FROM known_tags) AS is_locale_known,
     coalesce(len(list_filter(s.hypotheses, lambda h: h.rank IS NULL OR h.rank < 1)) = 0
         AND len(list_distinct(list_transform(s.hypotheses, lambda h: h.rank))) = len(s.hypotheses), TRUE)

@@ -1,6 +1,12 @@
--- The drawn clips with the contract's columns, and how many rows of landing carry the same id. Reads: clips, drawn.
+-- The drawn clips with the contract's columns, how many rows of landing carry the same id, and how many persons the
+-- same product: a name that few share may be somebody's. Reads: clips, drawn, judged.
 -- Lists are built anew from the fields that the contract names: another field inside them identifies, as a column does.
-WITH chosen AS (
+WITH product AS (
+    SELECT product, count(DISTINCT person_id) AS persons
+    FROM (SELECT product, unnest(person_ids) AS person_id FROM judged)
+    GROUP BY product
+),
+chosen AS (
     SELECT
         c.clip_id,
         c.call_id,
@@ -22,9 +28,11 @@ WITH chosen AS (
         ) AS hypotheses,
         d.stratum,
         d.inclusion_probability,
-        count(*) OVER (PARTITION BY c.clip_id) AS copies
+        count(*) OVER (PARTITION BY c.clip_id) AS copies,
+        coalesce(p.persons, 0) AS product_persons
     FROM clips c
     JOIN drawn d ON d.clip_id = c.clip_id
+    LEFT JOIN product p ON p.product = c.product
 )
 -- Rows of one id are ordered by all that may differ, so that the numbers are the same on every run.
 SELECT row_number() OVER (ORDER BY clip_id, recorded_at, audio_uri, chosen) AS row, *
