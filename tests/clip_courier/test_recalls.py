@@ -134,7 +134,8 @@ def test_recall_takes_what_a_killed_run_left_half_written(
     delivered(stage, make_courier)
     persons, _ = _somebody(crosswalk_of(stage, AURORA))
     whole = stage.root / "crosswalk" / NIGHT.isoformat() / "selected.parquet"
-    leftover = whole.with_name(f".{whole.name}.part")
+    # Under a name that no later write takes over.
+    leftover = whole.with_name(".of-another-time.parquet.part")
     leftover.write_bytes(whole.read_bytes())
     courier = _withdrawn(stage, make_courier, landing_copy(stage, tmp_path), persons)
     courier.recall()
@@ -198,7 +199,7 @@ def test_collect_a_late_return_of_a_recalled_clip(
     assert (outcome.counts["accepted"], outcome.counts["rejected"]) == (crosswalk.num_rows - len(gone), len(gone))
     report = json.loads((stage.vendors["aurora"].home / "reports" / f"{AURORA}.1.json").read_text())
     assert {row["clip_ref"]: row["code"] for row in report["rejected"]} == dict.fromkeys(gone, "recalled")
-    spoken = [path for path in files_under(stage.root / "crosswalk" / "returns")]
+    spoken = files_under(stage.root / "crosswalk" / "returns")
     assert not gone & {ref for path in spoken for ref in pq.read_table(path)["clip_ref"].to_pylist()}
 
 

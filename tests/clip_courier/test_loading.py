@@ -1,0 +1,253 @@
+"""The warehouse of a real night: what analysts see, and what nobody may find in it."""
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow.parquet as pq
+
+from clip_courier.courier import Courier
+from clip_courier.ledger import Ledger
+from clip_courier.model import stamp
+from clip_courier.pgp import OwnKey, open_keyring
+from clip_courier_demo.stage import Stage
+from conftest import NIGHT, NOW
+from snapshots import (
+    LATER,
+    MakeCourier,
+    crosswalk_of,
+    delivered,
+    landing_copy,
+    manifested,
+    persons_of,
+    returned,
+    withdraw,
+)
+
+AURORA, BOREALIS = "aurora-20261120-001", "borealis-20261120-001"
+OVERDUE = NOW.replace(day=28)
+
+
+def _query(stage: Stage, query: str) -> list[tuple[Any, ...]]:
+    with duckdb.connect(str(stage.root / "warehouse" / "clip_courier.duckdb"), read_only=True) as connection:
+        return connection.execute(query).fetchall()
+
+
+def _ledger(stage: Stage) -> Ledger:
+    return Ledger(f"sqlite:///{stage.root / 'ledger.sqlite'}")
+
+
+def _send(stage: Stage, rows: list[dict[str, Any]], n: int = 1) -> None:
+    vendor = stage.vendors["aurora"]
+    with open_keyring(OwnKey(vendor.key.fingerprint, vendor.key.private_key), [vendor.our_public_key]) as keyring:
+        vendor.send(keyring, AURORA, n, rows, NOW)
+
+
+def _row(ref: str, **changes: Any) -> dict[str, Any]:
+    row = {"clip_ref": ref, "status": "transcribed", "text": "good morning", "annotator_ref": "t1"}
+    return {**row, "submitted_at": stamp(NOW), "revision": 0, **changes}
+
+
+def test_load_then_there_is_nothing_to_do(stage: Stage, make_courier: MakeCourier, truth: dict[str, str]) -> None:
+    courier = returned(stage, make_courier, truth)
+    assert courier.load().is_new
+    assert [batch.state for batch in _ledger(stage).batches()] == ["LOADED", "LOADED"]
+    place = stage.root / "warehouse" / "clip_courier.duckdb"
+    built = (place.stat().st_ino, hashlib.sha256(place.read_bytes()).hexdigest())
+    assert not courier.load().is_new
+    assert (place.stat().st_ino, hashlib.sha256(place.read_bytes()).hexdigest()) == built
+
+
+def test_load_again_when_a_batch_becomes_overdue(stage: Stage, make_courier: MakeCourier) -> None:
+    delivered(stage, make_courier).load()
+    assert _query(stage, "SELECT sum(overdue_batches) FROM vendor_scorecard") == [(0,)]
+    late = make_courier(stage, OVERDUE)
+    assert late.load().is_new
+    assert not late.load().is_new
+    assert _query(stage, "SELECT sum(overdue_batches) FROM vendor_scorecard") == [(2,)]
+
+
+def test_load_what_was_delivered_and_said(stage: Stage, make_courier: MakeCourier, truth: dict[str, str]) -> None:
+    courier = returned(stage, make_courier, truth)
+    courier.load()
+    for batch_id in (AURORA, BOREALIS):
+        crosswalk = crosswalk_of(stage, batch_id)
+        keys = set(crosswalk["clip_key"].to_pylist())
+        for table in ("clips", "transcripts"):
+            found = _query(stage, f"SELECT clip_key FROM {table} WHERE batch_id = '{batch_id}'")
+            assert {key for (key,) in found} == keys
+    assert _query(stage, "SELECT count(*) FROM scores WHERE substitutions + deletions + hits <> words") == [(0,)]
+    spoken = _query(stage, "SELECT count(*) FROM transcripts WHERE status = 'transcribed'")
+    assert _query(stage, "SELECT count(*) FROM scores") <= spoken
+    # The errors of a stratum, summed by hand from the scores.
+    sums = """
+        SELECT c.stratum, sum((s.substitutions + s.deletions + s.insertions) / c.inclusion_probability)
+            / sum(s.words / c.inclusion_probability)
+        FROM scores s JOIN clips c USING (clip_key, batch_id) GROUP BY ALL HAVING sum(s.words) > 0
+    """
+    found = dict(_query(stage, "SELECT stratum, estimate FROM wer_by_stratum WHERE estimate IS NOT NULL"))
+    wanted = dict(_query(stage, sums))
+    assert set(found) == set(wanted)
+    assert all(abs(found[stratum] - rate) < 1e-9 for stratum, rate in wanted.items())
+
+
+def test_load_keeps_no_canary(
+    stage: Stage, make_courier: MakeCourier, truth: dict[str, str], canaries: list[str]
+) -> None:
+    courier = returned(stage, make_courier, truth)
+    courier.load()
+    content = (stage.root / "warehouse" / "clip_courier.duckdb").read_bytes()
+    assert [canary for canary in canaries if canary.encode() in content] == []
+    columns = _query(
+        stage, "SELECT table_name, column_name FROM duckdb_columns() WHERE data_type LIKE '%VARCHAR%' AND NOT internal"
+    )
+    texts = [
+        str(value)
+        for table, column in columns
+        for (value,) in _query(stage, f"SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL")
+    ]
+    assert len(texts) > 100
+    everything = "\n".join(texts).lower()
+    assert [canary for canary in canaries if canary.lower() in everything] == []
+
+
+def test_load_keeps_no_raw_identifier(stage: Stage, make_courier: MakeCourier, truth: dict[str, str]) -> None:
+    """Nor a ref that a vendor knows: what it sees and what analysts see must not be joined."""
+    courier = returned(stage, make_courier, truth)
+    courier.load()
+    content = (stage.root / "warehouse" / "clip_courier.duckdb").read_bytes()
+    for batch_id in (AURORA, BOREALIS):
+        crosswalk = crosswalk_of(stage, batch_id)
+        raw = {row[name] for row in crosswalk.to_pylist() for name in ("clip_id", "call_id", "clip_ref", "audio_uri")}
+        raw |= persons_of(crosswalk, set(crosswalk["clip_ref"].to_pylist()))
+        assert [value for value in raw - {None} if value.encode() in content] == []
+
+
+def test_load_shows_nothing_of_sensitive_rows(stage: Stage, make_courier: MakeCourier) -> None:
+    courier = delivered(stage, make_courier)
+    refs = crosswalk_of(stage, AURORA)["clip_ref"].to_pylist()
+    statuses = ("sensitive", "distress", "transcribed", "no_speech")
+    _send(
+        stage,
+        [_row(ref, status=status, text="yes yes", note="zebra") for ref, status in zip(refs, statuses, strict=False)],
+    )
+    courier.collect("aurora")
+    courier.load()
+    shown = dict(_query(stage, "SELECT status, text FROM transcripts"))
+    assert (shown["sensitive"], shown["distress"]) == (None, None)
+    assert shown["transcribed"] is not None
+    assert _query(stage, "SELECT count(*) FROM transcripts WHERE note LIKE '%zebra%'") == [(0,)]
+    assert _query(stage, "SELECT count(*) FROM scores") <= [(1,)]
+
+
+def test_load_the_highest_revision(stage: Stage, make_courier: MakeCourier) -> None:
+    courier = delivered(stage, make_courier)
+    one, two = crosswalk_of(stage, AURORA)["clip_ref"].to_pylist()[:2]
+    _send(stage, [_row(one, revision=3), _row(two, revision=0)], n=1)
+    _send(stage, [_row(one, revision=2, status="no_speech"), _row(two, revision=1, status="no_speech")], n=2)
+    courier.collect("aurora")
+    courier.load()
+    keys = dict(zip(*(crosswalk_of(stage, AURORA)[name].to_pylist() for name in ("clip_ref", "clip_key")), strict=True))
+    found = {
+        key: (status, revision)
+        for key, status, revision in _query(stage, "SELECT clip_key, status, revision FROM transcripts")
+    }
+    assert found == {keys[one]: ("transcribed", 3), keys[two]: ("no_speech", 1)}
+
+
+def test_load_leaves_out_what_is_not_on_record(stage: Stage, make_courier: MakeCourier, truth: dict[str, str]) -> None:
+    """What a `collect` that broke off wrote is read once it is in the ledger, and not before."""
+    courier = delivered(stage, make_courier)
+    stage.vendors["aurora"].work(truth, NOW)
+    (stage.vendors["aurora"].home / "reports" / f"{AURORA}.1.json").mkdir()
+    assert courier.collect("aurora").failures
+    assert (stage.root / "crosswalk" / "returns" / f"{AURORA}.1.parquet").exists()
+    courier.load()
+    assert _query(stage, "SELECT count(*) FROM transcripts") == [(0,)]
+    (stage.vendors["aurora"].home / "reports" / f"{AURORA}.1.json").rmdir()
+    courier.returns("aurora")
+    assert _query(stage, "SELECT count(*) FROM transcripts") != [(0,)]
+
+
+def test_load_marks_only_what_it_has_read(
+    stage: Stage, make_courier: MakeCourier, truth: dict[str, str], monkeypatch: Any
+) -> None:
+    """A return that arrives while the warehouse is built is not in it."""
+    from clip_courier import warehouse
+
+    courier = delivered(stage, make_courier)
+    for vendor in stage.vendors.values():
+        vendor.work(truth, NOW)
+    courier.collect("aurora")
+    publish = warehouse.publish
+
+    def slowly(*arguments: Any) -> dict[str, int]:
+        make_courier(stage).collect("borealis")
+        return publish(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(warehouse, "publish", slowly)
+        courier.load()
+    states = {batch.vendor: batch.state for batch in _ledger(stage).batches()}
+    assert states == {"aurora": "LOADED", "borealis": "RETURNED"}
+    assert courier.load().is_new
+    assert {batch.state for batch in _ledger(stage).batches()} == {"LOADED"}
+
+
+def test_load_all_rejections_of_a_night(
+    stage: Stage, make_courier: MakeCourier, truth: dict[str, str], tmp_path: Path
+) -> None:
+    """Counted independently: every selected clip is delivered or refused with a reason, every returned row as well."""
+    manifested(stage, make_courier)
+    crosswalk = crosswalk_of(stage, AURORA)
+    landing = landing_copy(stage, tmp_path)
+    withdraw(landing, persons_of(crosswalk, set(crosswalk["clip_ref"].to_pylist()[:1])), LATER)
+    courier: Courier = make_courier(stage, LATER, CLIP_COURIER_LANDING=str(landing))
+    courier.deliver(NIGHT)
+    for vendor in stage.vendors.values():
+        vendor.work(truth, LATER)
+    # borealis answers for a batch of aurora's, and aurora sends garbage: two files refused whole
+    for vendor, n in (("borealis", 5), ("aurora", 6)):
+        folder = stage.vendors[vendor].home / "returns"
+        (folder / f"{AURORA}.{n}.csv.pgp").write_bytes(b"garbage")
+        ready = {"size_bytes": 7, "sha256": hashlib.sha256(b"garbage").hexdigest()}
+        (folder / f"{AURORA}.{n}.ready.json").write_text(json.dumps(ready))
+    assert not courier.collect().failures
+    courier.load()
+    night = stage.root / "nights" / NIGHT.isoformat()
+    wanted: Counter[tuple[object, ...]] = Counter()
+    for row in pq.read_table(night / "rejected.parquet").to_pylist():
+        wanted.update(("validate", None, row["clip_key"], reason) for reason in row["reasons"])
+    for path in (night / "left_out").iterdir():
+        wanted.update(("manifest", r["vendor"], r["clip_key"], r["reason"]) for r in pq.read_table(path).to_pylist())
+    for path in night.glob("batches/*/withheld.parquet"):
+        vendor = path.parent.name.split("-")[0]
+        wanted.update(("deliver", vendor, r["clip_key"], r["reason"]) for r in pq.read_table(path).to_pylist())
+    for name in ("aurora", "borealis"):
+        for report in (stage.vendors[name].home / "reports").iterdir():
+            told = json.loads(report.read_text())
+            wanted.update(("collect", name, None, told["reason"]) for _ in [0] if told["reason"])
+            wanted.update(("collect", name, "row", row["code"]) for row in told["rejected"])
+    found: Counter[tuple[object, ...]] = Counter()
+    for stage_name, vendor, key, reason in _query(stage, "SELECT stage, vendor, clip_key, reason FROM rejections"):
+        is_row = stage_name == "collect" and reason not in ("not_your_batch", "not_openpgp")
+        found[stage_name, vendor, "row" if is_row else key, reason] += 1
+    assert found == wanted
+    assert {reason for _, _, _, reason in found} >= {"withdrawn", "duplicate", "not_your_batch", "not_openpgp"}
+    # Nothing is lost: what was selected was sent, or stands there with its reason.
+    selected = set(
+        pq.read_table(stage.root / "crosswalk" / NIGHT.isoformat() / "selected.parquet")["clip_key"].to_pylist()
+    )
+    sent = {key for (key,) in _query(stage, "SELECT clip_key FROM clips")}
+    refused = {key for (key,) in _query(stage, "SELECT clip_key FROM rejections WHERE stage <> 'collect'")}
+    assert sent | refused == selected
+    assert not sent & refused
+
+
+def test_load_an_empty_root(stage: Stage, courier: Courier) -> None:
+    assert courier.load().is_new
+    assert not courier.load().is_new
+    assert _query(stage, "SELECT count(*) FROM clips") == [(0,)]

@@ -1,0 +1,244 @@
+"""The analysts' file, built from a few rows whose answers can be worked out by hand."""
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from clip_courier import loading, warehouse
+
+NOW = datetime(2026, 11, 30, tzinfo=UTC)
+DELIVERED = datetime(2026, 11, 20, 2, 0, tzinfo=UTC)
+NIGHT = date(2026, 11, 20)
+CLIPS = pa.schema(
+    [
+        ("clip_key", pa.string()),
+        ("batch_id", pa.string()),
+        ("night", pa.date32()),
+        ("vendor", pa.string()),
+        ("stratum", pa.string()),
+        ("product", pa.string()),
+        ("locale", pa.string()),
+        ("recorded_week", pa.string()),
+        ("duration_ms", pa.int32()),
+        ("inclusion_probability", pa.float64()),
+        ("is_overlap", pa.bool_()),
+        ("speaker_key", pa.string()),
+    ]
+)
+
+
+def _clip(key: str, stratum: str, speaker: str, probability: float = 1.0, batch_id: str = "b-1") -> dict[str, Any]:
+    fixed = {"night": NIGHT, "vendor": batch_id[0], "product": "translator", "locale": "en-GB"}
+    more = {"recorded_week": "2026-W47", "duration_ms": 1000, "is_overlap": False, "stratum": stratum}
+    return {"clip_key": key, "batch_id": batch_id, **fixed, **more} | {
+        "inclusion_probability": probability,
+        "speaker_key": speaker,
+    }
+
+
+def _score(key: str, words: int, substitutions: int, deletions: int, insertions: int) -> dict[str, Any]:
+    counts = {"substitutions": substitutions, "deletions": deletions, "insertions": insertions}
+    hits = words - substitutions - deletions
+    characters = {"characters": 0, **{f"character_{name}": 0 for name in (*counts, "hits")}}
+    return {"clip_key": key, "batch_id": "b-1", "vendor": "b", "rules": "r", "words": words, "hits": hits} | (
+        counts | characters
+    )
+
+
+def _batch(batch_id: str, *, clips: int, due: datetime | None) -> dict[str, Any]:
+    times = {"manifested_at": DELIVERED, "delivered_at": DELIVERED if due else None, "due_at": due}
+    return {
+        "batch_id": batch_id,
+        "vendor": batch_id[0],
+        "night": NIGHT,
+        "state": "LOADED",
+        "clip_count": clips,
+        "audio_ms": 1000 * clips,
+        "size_bytes": 7,
+        **times,
+    }
+
+
+def _transcript(key: str, batch_id: str, status: str, hours: float) -> dict[str, Any]:
+    at = DELIVERED + timedelta(hours=hours)
+    return {"clip_key": key, "batch_id": batch_id, "vendor": batch_id[0], "status": status, "submitted_at": at}
+
+
+def _relations(**rows: list[dict[str, Any]]) -> dict[str, pa.Table]:
+    schemas = {
+        "ledger_batches": loading._LEDGER_BATCHES,
+        "ledger_recalls": loading._LEDGER_RECALLS,
+        "ledger_returns": loading._LEDGER_RETURNS,
+        "delivered_clips": CLIPS,
+        "masked_transcripts": loading._MASKED,
+        "scored": loading._SCORED,
+        "refused": loading._REFUSED,
+        "funnel": loading._FUNNEL,
+    }
+    return {name: pa.Table.from_pylist(rows.get(name, []), schema) for name, schema in schemas.items()}
+
+
+def _rows(path: Path, query: str) -> list[tuple[Any, ...]]:
+    with duckdb.connect(str(path), read_only=True) as connection:
+        return connection.execute(query).fetchall()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "warehouse" / "clip_courier.duckdb"
+
+
+# Contracts §5, and what issue 2 asks of each table.
+TABLES = {
+    "deliveries": {"batch_id", "vendor", "night", "state", "clip_count"},
+    "clips": {"clip_key", "night", "vendor", "stratum", "duration_ms", "inclusion_probability", "is_overlap"},
+    "transcripts": {"clip_key", "status", "text", "revision"},
+    "scores": {"words", "substitutions", "deletions", "insertions", "hits", "characters", "character_hits"},
+    "wer_by_stratum": {"stratum", "estimate", "ci_low", "ci_high", "clips", "speakers"},
+    "vendor_scorecard": {"vendor"},
+    "rejections": {"reason"},
+    "recalls": {"batch_id", "state"},
+    "nights": {"night", "clips"},
+}
+
+
+def test_publish_the_contracts_tables_with_comments(path: Path) -> None:
+    assert warehouse.publish(path, _relations(), NOW) == dict.fromkeys(TABLES, 0)
+    columns = _rows(path, "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal")
+    found: dict[str, set[str]] = {}
+    for table, column, comment in columns:
+        assert comment, f"{table}.{column}"
+        found.setdefault(table, set()).add(column)
+    assert set(found) == set(TABLES)
+    assert [table for table, wanted in TABLES.items() if wanted - found[table]] == []
+    assert all(comment for _, comment in _rows(path, "SELECT table_name, comment FROM duckdb_tables()"))
+
+
+def test_publish_word_error_rates_by_hand(path: Path) -> None:
+    """Weights 2 and 1: (2·1 + 6) / (2·10 + 20) = 0.2; residuals -2/40 and 2/40, so s² = 2/1 · 2 · 0.05² = 0.1²."""
+    clips = [
+        _clip("k1", "two", "p1", 0.5),
+        _clip("k2", "two", "p2"),
+        _clip("k3", "one", "p1"),
+        _clip("k4", "one", "p1"),
+        _clip("k5", "silent", "p1"),
+        _clip("k6", "silent", "p2"),
+        _clip("k7", "unscored", "p1"),
+    ]
+    scored = [
+        _score("k1", 10, 1, 0, 0),
+        _score("k2", 20, 3, 2, 1),
+        _score("k3", 4, 1, 1, 0),
+        _score("k4", 4, 0, 0, 0),
+        _score("k5", 0, 0, 0, 2),
+        _score("k6", 0, 0, 0, 0),
+    ]
+    warehouse.publish(path, _relations(delivered_clips=clips, scored=scored), NOW)
+    found = {row[0]: row[1:] for row in _rows(path, "FROM wer_by_stratum")}
+    assert found["two"] == (
+        pytest.approx(0.2),
+        pytest.approx(0.2 - 0.1959964),
+        pytest.approx(0.2 + 0.1959964),
+        2,
+        2,
+    )
+    assert found["one"] == (pytest.approx(0.25), None, None, 2, 1)
+    assert found["silent"] == (None, None, None, 2, 2)
+    assert set(found) == {"two", "one", "silent"}
+
+
+def test_publish_two_clips_of_one_person_as_one_cluster(path: Path) -> None:
+    """Errors of a person stand together: two halves of a person weigh as the whole one."""
+    halves = [_clip("k1", "s", "p1"), _clip("k2", "s", "p1"), _clip("k3", "s", "p2")]
+    scores = [_score("k1", 5, 1, 0, 0), _score("k2", 5, 0, 0, 0), _score("k3", 10, 3, 0, 0)]
+    warehouse.publish(path, _relations(delivered_clips=halves, scored=scores), NOW)
+    (split,) = _rows(path, "SELECT estimate, ci_low, ci_high FROM wer_by_stratum")
+    whole = [_clip("k1", "s", "p1"), _clip("k3", "s", "p2")]
+    joined = [_score("k1", 10, 1, 0, 0), _score("k3", 10, 3, 0, 0)]
+    warehouse.publish(path, _relations(delivered_clips=whole, scored=joined), NOW)
+    assert _rows(path, "SELECT estimate, ci_low, ci_high FROM wer_by_stratum") == [pytest.approx(split)]
+
+
+def test_publish_the_scorecard_by_hand(path: Path) -> None:
+    late, early = NOW - timedelta(days=1), NOW + timedelta(days=1)
+    batches = [
+        _batch("a-1", clips=2, due=late),  # all returned
+        _batch("a-2", clips=2, due=late),  # one owed: overdue
+        _batch("a-3", clips=1, due=early),  # owed, but not yet
+        _batch("a-4", clips=5, due=None),  # never sent
+        _batch("c-1", clips=1, due=late),  # nothing at all
+    ]
+    clips = [_clip(key, "s", "p", batch_id=f"a-{key[0]}") for key in ("1x", "1y", "2x", "2y", "3x")]
+    clips.append(_clip("9x", "s", "p", batch_id="c-1"))
+    transcripts = [
+        _transcript("1x", "a-1", "transcribed", 1),
+        _transcript("1y", "a-1", "no_speech", 3),
+        _transcript("2x", "a-2", "transcribed", 10),
+    ]
+    returns = [
+        {"vendor": "a", "state": "ACCEPTED", "rejected_rows": 4},
+        {"vendor": "a", "state": "REFUSED", "rejected_rows": 0},
+    ]
+    relations = _relations(
+        ledger_batches=batches, delivered_clips=clips, masked_transcripts=transcripts, ledger_returns=returns
+    )
+    warehouse.publish(path, relations, NOW)
+    assert _rows(path, "FROM vendor_scorecard ORDER BY vendor") == [
+        ("a", 3, 1, 5, 3, 2, 4, 1, 3.0),
+        ("c", 1, 1, 1, 0, 0, 0, 0, None),
+    ]
+
+
+def test_publish_while_readers_hold_the_old_file(path: Path) -> None:
+    warehouse.publish(path, _relations(delivered_clips=[_clip("old", "s", "p")]), NOW)
+    reader = duckdb.connect(str(path), read_only=True)
+    warehouse.publish(path, _relations(delivered_clips=[_clip("new", "s", "p")]), NOW)
+    assert reader.execute("SELECT clip_key FROM clips").fetchall() == [("old",)]
+    reader.close()
+    assert _rows(path, "SELECT clip_key FROM clips") == [("new",)]
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_publish_what_fails_leaves_the_old_file(path: Path) -> None:
+    from clip_courier.errors import QueryFailed
+
+    warehouse.publish(path, _relations(delivered_clips=[_clip("old", "s", "p")]), NOW)
+    with pytest.raises(QueryFailed) as failed:
+        warehouse.publish(path, _relations(delivered_clips=[_clip("twice", "s", "p")] * 2), NOW)
+    assert "twice" not in str(failed.value)
+    assert _rows(path, "SELECT clip_key FROM clips") == [("old",)]
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_publish_killed_in_the_middle_leaves_the_old_file(path: Path) -> None:
+    warehouse.publish(path, _relations(delivered_clips=[_clip("old", "s", "p")]), NOW)
+    program = """
+import os, signal, sys
+from pathlib import Path
+from clip_courier import tables, warehouse
+sys.path.insert(0, sys.argv[2])
+from test_warehouse import NOW, _clip, _relations
+run = tables.Tables.run
+def die(self, statement, values=None):
+    if statement == "load_transcripts":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return run(self, statement, values)
+tables.Tables.run = die
+warehouse.publish(Path(sys.argv[1]), _relations(delivered_clips=[_clip("killed", "s", "p")]), NOW)
+"""
+    environ = {**os.environ, "PYTHONPATH": str(Path(warehouse.__file__).parents[1])}
+    command = [sys.executable, "-c", program, str(path), str(Path(__file__).parent)]
+    assert subprocess.run(command, env=environ).returncode == -signal.SIGKILL
+    assert len(list(path.parent.iterdir())) == 2
+    assert _rows(path, "SELECT clip_key FROM clips") == [("old",)]
+    warehouse.publish(path, _relations(delivered_clips=[_clip("new", "s", "p")]), NOW)
+    assert _rows(path, "SELECT clip_key FROM clips") == [("new",)]
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
