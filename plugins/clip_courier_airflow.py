@@ -109,8 +109,11 @@ def run(verb: Callable[[], model.Outcome], *, skip_when_idle: bool = False) -> d
     for line in outcome.lines:
         log.info("%s", line)
     if outcome.failures:
-        first = outcome.failures[0]
-        raise AirflowFailException(f"{type(first).__name__}: {first}. {first.way_out}")
+        # One that may pass is worth another try of all: what is done already is left alone.
+        passing = [failed for failed in outcome.failures if not isinstance(failed, FINAL)]
+        first = (passing or outcome.failures)[0]
+        kind = AirflowException if passing else AirflowFailException
+        raise kind(f"{type(first).__name__}: {first}. {first.way_out}")
     if skip_when_idle and not outcome.is_new:
         raise AirflowSkipException("nothing is due")
     return {"new": outcome.is_new, **outcome.counts}

@@ -91,8 +91,11 @@ def test_run_leaves_what_may_pass_to_the_retries_and_the_cause_behind(bridge: An
 
 
 def test_run_fails_when_a_vendor_failed(bridge: Any) -> None:
-    from airflow.sdk.exceptions import AirflowException
+    from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-    outcome = Outcome("recall", failures=[errors.ServerUnreachable("the server of acme does not answer")])
-    with pytest.raises(AirflowException, match="acme"):
-        bridge.run(lambda: outcome)
+    final, passing = errors.LoginRefused("acme refused us"), errors.ServerUnreachable("beta does not answer")
+    with pytest.raises(AirflowFailException, match="acme"):
+        bridge.run(lambda: Outcome("recall", failures=[final]))
+    with pytest.raises(AirflowException, match="beta") as raised:
+        bridge.run(lambda: Outcome("recall", failures=[final, passing]))
+    assert not isinstance(raised.value, AirflowFailException)
