@@ -108,6 +108,18 @@ def test_the_next_night_takes_no_clip_of_this_one(stage: Stage, make_courier: Ma
     assert len({row["clip_id"] for row in rows}) == len(rows)
 
 
+def test_the_next_night_draws_nothing_that_was_rejected_before(stage: Stage, make_courier: Make) -> None:
+    """Bad rows do not pile up until they stop a night."""
+    make_courier(stage).night(NIGHT)
+    rejected = set(pq.read_table(stage.root / "nights" / str(NIGHT) / "rejected.parquet")["clip_key"].to_pylist())
+    tomorrow = NIGHT + timedelta(days=1)
+    counts = make_courier(stage, NOW + timedelta(days=1)).select(tomorrow).counts
+    selected = pq.read_table(stage.root / "crosswalk" / str(tomorrow) / "selected.parquet")
+    assert rejected
+    assert int(str(counts["set_aside"])) >= len(rejected)
+    assert not rejected & set(selected["clip_key"].to_pylist())
+
+
 def test_manifests_are_the_contracts_to_the_column(stage: Stage, courier: Courier) -> None:
     courier.night(NIGHT)
     for batch_id, drop in drops(stage):

@@ -11,6 +11,7 @@ from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clip_courier import inbound, loading, manifests, outbound, quality, recalls, selection
@@ -61,6 +62,7 @@ class Courier:
             sampling_key=self._credentials("clip_courier_sampling"),
             pseudonyms=self._pseudonyms(night),
             taken=lambda: self._taken(night),
+            set_aside=lambda: self._rejected_before(night),
         )
         with self._working(f"night-{night}"):
             return _logged(selection.select(self._root.night(night), self._clock(), given))
@@ -289,6 +291,16 @@ class Courier:
         parts = [_marked(table, is_recalled=False) for table in held] + [_marked(recalled, is_recalled=True)]
         once = pa.concat_tables(parts).group_by("clip_id").aggregate([("is_recalled", "max")])
         return once.rename_columns(selection.TAKEN.names).cast(selection.TAKEN)
+
+    def _rejected_before(self, night: date) -> pa.Table:
+        """Clips that validation rejected on other nights."""
+        ids = [selection.SET_ASIDE.empty_table()]
+        for folder in self._root.nights():
+            if folder.night != night and folder.rejected.exists() and folder.selected.exists():
+                rows = pq.read_table(folder.selected, columns=["clip_id", "clip_key"])
+                bad = pq.read_table(folder.rejected, columns=["clip_key"])["clip_key"]
+                ids.append(rows.filter(pc.is_in(rows["clip_key"], bad)).select(["clip_id"]))
+        return pa.concat_tables(ids)
 
     def _vocabulary(self, folder: NightFolder) -> Mapping[str, frozenset[str]]:
         """The words that may be shown on a night, by language; decided once a night."""

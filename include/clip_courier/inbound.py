@@ -40,7 +40,7 @@ ROW_CODES: Final = {
     "bad_annotator_ref": "annotator_ref must be text",
     "missing_annotator": "annotator_ref is required",
     "bad_submitted_at": "submitted_at must be RFC 3339 with an offset",
-    "bad_chosen_rank": "chosen_rank must be a whole number from 1 to 127",
+    "bad_chosen_rank": "chosen_rank must be the rank of one of the clip's hypotheses, or be left out",
     "bad_revision": "revision must be a whole number from 0",
     "bad_note": "note must be text of at most 20,000 characters",
     "duplicate": "this revision of the clip was taken before; raise the revision to replace it",
@@ -236,7 +236,7 @@ def _judge(rows: pa.Table, batch: Batch, given: Collection) -> pa.Table:
     none = pa.table({"clip_ref": pa.array([], pa.string()), "revision": pa.array([], pa.int64())})
     with Tables() as tables:
         tables.register("returned", rows)
-        tables.register("batch", crosswalk.select(["clip_ref", "clip_key"]))
+        tables.register("batch", crosswalk.select(["clip_ref", "clip_key", "shown_hypotheses"]))
         tables.register("earlier", pa.concat_tables([none, *earlier]))
         tables.register("known_status", pa.table({"status": list(STATUSES)}))
         recalled = pa.array(sorted(given.recalled_refs(batch.batch_id)), pa.string())

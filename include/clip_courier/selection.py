@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Any
 
 import pyarrow as pa
 
@@ -42,18 +43,24 @@ REFUSALS = (
 
 # Clips that other nights have taken, with whether they were recalled: clip_id, is_recalled.
 TAKEN = pa.schema([("clip_id", pa.string()), ("is_recalled", pa.bool_())])
+# Clips that validation rejected on other nights: drawn again, they would only be rejected again.
+SET_ASIDE = pa.schema([("clip_id", pa.string())])
 _HMAC_BLOCK_BYTES = 64
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What `select` needs beside the night: the landing zone, the policies, the keys and what was taken before."""
+    """What `select` needs beside the night: the landing zone, the policies, the keys, and what other nights did.
+
+    `taken` has the columns of TAKEN, `set_aside` those of SET_ASIDE.
+    """
 
     landing: Landing
     policy: Policy
     sampling_key: Connection
     pseudonyms: Pseudonyms
     taken: Callable[[], pa.Table]
+    set_aside: Callable[[], pa.Table] = SET_ASIDE.empty_table
 
 
 def select(folder: NightFolder, now: datetime, given: Selection) -> Outcome:
@@ -65,36 +72,35 @@ def select(folder: NightFolder, now: datetime, given: Selection) -> Outcome:
     if folder.selected.exists() and folder.funnel.exists():
         done = json.loads(folder.funnel.read_text(encoding="utf-8"))
         return Outcome("select", done, [f"select: night {folder.night} was selected at {done['now']}"], is_new=False)
-    rows, refused, clips = _draw(now, given)
+    rows, counts = _draw(now, given)
     keys = given.pseudonyms.refs(OURSELVES, "clip", rows.column("clip_id").to_pylist())
     write_parquet(rows.append_column("clip_key", pa.array(keys, pa.string())), folder.selected)
-    counts: dict[str, object] = {
+    counts |= {
         "night": folder.night.isoformat(),
         "now": stamp(now),
-        "clips": clips,
-        "refused": refused,
-        "eligible": clips - sum(refused.values()),
         "selected": len(set(keys)),
         "strata": len(set(rows.column("stratum").to_pylist())),
     }
     write_text(json.dumps(counts, indent=2) + "\n", folder.funnel)
-    return Outcome("select", counts, _told(counts, refused))
+    return Outcome("select", counts, [_told(counts)])
 
 
-def _told(counts: dict[str, object], refused: dict[str, int]) -> list[str]:
-    reasons = ", ".join(f"{reason} {clips}" for reason, clips in refused.items() if clips)
-    return [
-        f"select: {counts['selected']} clips in {counts['strata']} strata, of {counts['eligible']} eligible"
+def _told(counts: dict[str, Any]) -> str:
+    reasons = ", ".join(f"{reason} {clips}" for reason, clips in counts["refused"].items() if clips)
+    aside = f" ({counts['set_aside']} of them failed validation before)" if counts["set_aside"] else ""
+    return (
+        f"select: {counts['selected']} clips in {counts['strata']} strata, of {counts['eligible']} eligible{aside}"
         f" of {counts['clips']}; refused: {reasons or 'none'}"
-    ]
+    )
 
 
-def _draw(now: datetime, given: Selection) -> tuple[pa.Table, dict[str, int], int]:
+def _draw(now: datetime, given: Selection) -> tuple[pa.Table, dict[str, Any]]:
     sampling = given.policy.sampling
     inner, outer = _padded(given.sampling_key)
-    taken = given.taken()
+    taken, set_aside = given.taken(), given.set_aside()
     with Tables() as tables, given.landing.attached(tables, _oldest_partition(now, given.policy)) as outside:
         tables.register("taken", taken)
+        tables.register("set_aside", set_aside)
         judge(tables, now, given.policy)
         found = {row["reason"]: row["clips"] for row in tables.run("funnel").to_pylist()}
         values = {
@@ -105,9 +111,16 @@ def _draw(now: datetime, given: Selection) -> tuple[pa.Table, dict[str, int], in
         }
         tables.run("drawn", values)
         rows = tables.run("selected")
+        [aside] = tables.run("set_aside").to_pylist()
     refused = {reason: found.get(reason, 0) for reason in REFUSALS}
     refused["too_old"] += outside
-    return rows, refused, sum(found.values()) + outside
+    clips = sum(found.values()) + outside
+    return rows, {
+        "clips": clips,
+        "refused": refused,
+        "eligible": clips - sum(refused.values()),
+        "set_aside": aside["clips"],
+    }
 
 
 def _oldest_partition(now: datetime, policy: Policy) -> date:

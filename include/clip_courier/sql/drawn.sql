@@ -1,11 +1,11 @@
 -- The sample: within each person a keyed order cut at the cap, then within each stratum a keyed order cut at the budget.
--- Reads: judged. The order is HMAC-SHA-256 of the clip id under the sampling key ($inner and $outer are the padded keys),
+-- Reads: judged, set_aside (clip_id). The order is HMAC-SHA-256 of the clip id under the sampling key ($inner and $outer are the padded keys),
 -- so it depends on nothing but the key and the ids. The two orders are independent.
 CREATE TEMP TABLE drawn AS
 WITH eligible AS (
     SELECT clip_id, product || ' × ' || locale AS stratum, duration_ms, person_ids
     FROM judged
-    WHERE reason IS NULL
+    WHERE reason IS NULL AND clip_id NOT IN (SELECT clip_id FROM set_aside)
     -- Validation refuses an id that stands twice; until then any of its rows will do, but always the same.
     QUALIFY row_number() OVER (
         PARTITION BY clip_id ORDER BY recorded_at, duration_ms, product, locale, person_ids

@@ -13,7 +13,9 @@ WITH judged AS (
             WHEN r.status = 'transcribed' AND coalesce(trim(r.text), '') = '' THEN 'missing_text'
             WHEN coalesce(trim(r.annotator_ref), '') = '' THEN 'missing_annotator'
             WHEN r.submitted_at IS NULL THEN 'bad_submitted_at'
-            WHEN r.chosen_rank NOT BETWEEN 1 AND 127 THEN 'bad_chosen_rank'
+            WHEN r.chosen_rank IS NOT NULL AND NOT coalesce(
+                list_contains(list_transform(b.shown_hypotheses, lambda h: h.rank), r.chosen_rank), FALSE
+            ) THEN 'bad_chosen_rank'
             WHEN r.revision < 0 THEN 'bad_revision'
         END AS fault
     FROM returned r
