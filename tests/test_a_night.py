@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -194,3 +195,22 @@ def test_estimates_come_with_their_uncertainty(stage: Stage, courier: Courier, t
     for estimate, low, high, speakers in rows:
         assert (low is None) == (high is None) == (speakers == 1)
         assert speakers == 1 or low <= estimate <= high
+
+
+def test_times_to_the_nanosecond_mean_the_same(stage: Stage, make_courier: Make, tmp_path: Path) -> None:
+    """As pandas wrote them for years; in some files or in all."""
+    expected = make_courier(stage).select(NIGHT).counts
+    landing = landing_copy(stage, tmp_path / "landing")
+    files = sorted([*landing.glob("clips/*/*.parquet"), *landing.glob("consent_events/*.parquet")])
+    for every in (2, 1):
+        for path in files[::every]:
+            rows = pq.read_table(path, partitioning=None)
+            for name in ("recorded_at", "occurred_at", "received_at"):
+                if name in rows.column_names:
+                    place = rows.schema.get_field_index(name)
+                    rows = rows.set_column(place, name, rows[name].cast(pa.timestamp("ns", tz="UTC")))
+            pq.write_table(rows, path)
+        other = {"CLIP_COURIER_LANDING": str(landing), "CLIP_COURIER_ROOT": str(tmp_path / f"var{every}")}
+        assert make_courier(stage, **other).select(NIGHT).counts == expected
+        make_courier(stage, **other).validate(NIGHT)
+        make_courier(stage, **other).manifest(NIGHT)

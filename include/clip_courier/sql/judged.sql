@@ -18,8 +18,8 @@ WITH basic AS (
             WHEN coalesce(len(participants), 0) = 0
                 OR len(list_filter(participants, lambda p: p.person_id IS NULL)) > 0 THEN 'unknown_participant'
             WHEN activation = 'accidental' THEN 'accidental'
-            WHEN recorded_at > $now THEN 'future'
-            WHEN recorded_at < $oldest THEN 'too_old'
+            WHEN recorded_at::TIMESTAMPTZ > $now THEN 'future'
+            WHEN recorded_at::TIMESTAMPTZ < $oldest THEN 'too_old'
             WHEN duration_ms < $min_duration_ms THEN 'too_short'
             WHEN duration_ms > $max_duration_ms THEN 'too_long'
         END AS basic_reason
@@ -50,15 +50,16 @@ event AS (
     SELECT
         e.person_id,
         e.decision IS NOT DISTINCT FROM 'granted' AS is_grant,
-        coalesce(e.occurred_at, 'infinity'::TIMESTAMPTZ) AS occurred_at,
-        coalesce(n.effective_from <= e.occurred_at, FALSE) AS is_disclosed
+        coalesce(e.occurred_at::TIMESTAMPTZ, 'infinity'::TIMESTAMPTZ) AS occurred_at,
+        coalesce(n.effective_from <= e.occurred_at::TIMESTAMPTZ, FALSE) AS is_disclosed
     FROM consent_events e
     LEFT JOIN notices n ON n.notice_version = e.notice_version
     WHERE e.purpose = $purpose
         AND e.person_id IN (FROM listener)
         AND CASE
-            WHEN e.decision IS NOT DISTINCT FROM 'granted' THEN e.received_at <= $now AND e.occurred_at IS NOT NULL
-            ELSE coalesce(e.received_at <= $now, TRUE)
+            WHEN e.decision IS NOT DISTINCT FROM 'granted'
+                THEN e.received_at::TIMESTAMPTZ <= $now AND e.occurred_at IS NOT NULL
+            ELSE coalesce(e.received_at::TIMESTAMPTZ <= $now, TRUE)
         END
 ),
 -- What a person said at one instant. Grants that were given at once must all be under a notice that discloses.
