@@ -127,11 +127,17 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _date(text: str) -> date:
-    return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).date()
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).date()
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be a date, YYYY-MM-DD") from None
 
 
 def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be RFC 3339, such as 2026-11-20T02:00:00Z") from None
     if moment.tzinfo is None:
         raise argparse.ArgumentTypeError("needs an offset, such as Z")
     return moment.astimezone(UTC)

@@ -14,7 +14,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clip_courier.errors import CourierError, StageMissing
+from clip_courier.errors import CourierError, SettingsInvalid, StageMissing
 
 SCHEMA_VERSION: Final = "1"
 PURPOSE: Final = "human_review"
@@ -302,7 +302,11 @@ class Root:
         return found
 
     def prepare(self) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
+        """Make the folders that are missing; SettingsInvalid where the root cannot be one."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsInvalid(f"root {self.path}: cannot be a folder: {error.strerror}") from None
         for private in (self.crosswalk, self.returns, self.recalled, self.sealed):
             private.mkdir(parents=True, exist_ok=True)
             # Where we may only read (the API server), what is right already is left alone.

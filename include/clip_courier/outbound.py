@@ -53,7 +53,11 @@ transcribed. Write returns/<batch_id>.<n>.<format>.pgp (jsonl, csv or parquet; s
 ours) and then returns/<batch_id>.<n>.ready.json with its size_bytes and sha256.
 
 The speakers are pseudonymous. Do not try to find out who they are. A mask such as ‹NAME› stands for a word that was
-taken out of a hypothesis. When a notice appears in recalls/, delete those clips and answer with a signed receipt.
+taken out of a hypothesis.
+
+When recalls/<batch_id>.<n>.json.pgp appears, delete the clips of its clip_refs (JSON, signed by us) and answer by its
+delete_by with receipts/<batch_id>.<n>.json.pgp, signed and encrypted like a return, holding the JSON object
+{{"batch_id": …, "n": …, "clip_refs": [every ref that you deleted], "deleted_at": RFC 3339}}.
 """
 
 
@@ -93,7 +97,9 @@ def deliver(vendor: Vendor, night: NightFolder, given: Delivery) -> Outcome:
     _sweep_spool(vendor.name, given)
     waiting = [b for b in _cut(vendor.name, given.root, given.ledger) if b.night_date <= night.night]
     outcome = Outcome(
-        "deliver", {"vendor": vendor.name, "delivered": 0, "cancelled": 0, "clips": 0}, is_new=bool(waiting)
+        "deliver",
+        {"vendor": vendor.name, "delivered": 0, "cancelled": 0, "clips": 0, "withheld": 0},
+        is_new=bool(waiting),
     )
     if not waiting:
         outcome.say(f"deliver: vendor {vendor.name}: nothing is waiting")
@@ -103,15 +109,18 @@ def deliver(vendor: Vendor, night: NightFolder, given: Delivery) -> Outcome:
         outcome.say(f"deliver: vendor {vendor.name}: key {key.fingerprint} expires on {key.expires_at:%Y-%m-%d}")
     with given.open_drop() as drop:
         for place, batch in enumerate(waiting, start=1):
+            sending = _Sending(vendor, batch, given, drop)
             try:
-                done = _Sending(vendor, batch, given, drop).run()
+                done = sending.run()
             except (RemoteConflict, SealFailed, CrosswalkMissing) as failed:
                 log.error("batch %s: %s: %s", batch.batch_id, type(failed).__name__, failed)
                 outcome.failures.append(failed)
                 continue
             outcome.count(done.state.lower())
             outcome.count("clips", done.clip_count)
-            outcome.say(f"deliver: {done.batch_id} {done.state.lower()}, {done.clip_count} clips")
+            outcome.count("withheld", sending.withheld)
+            less = f", {sending.withheld} withheld" if sending.withheld else ""
+            outcome.say(f"deliver: {done.batch_id} {done.state.lower()}, {done.clip_count} clips{less}")
             given.progress(f"delivering to {vendor.name}", place, len(waiting))
     return outcome
 
@@ -161,6 +170,7 @@ class _Sending:
         self._sealed = given.root.sealed_batch(batch.batch_id)
         self._signature = self._sealed.with_name(f"{self._sealed.name}.sig")
         self._is_detached = vendor.signature == "detached"
+        self.withheld = 0
 
     def run(self) -> Batch:
         while self._batch.state in WAITING:
@@ -338,7 +348,7 @@ class _Sending:
         """Cut the batch again without these clips, and seal it again; they were never seen by anyone."""
         withhold(self._folder, self._batch.batch_id, reasons)
         self._given.ledger.note(self._batch.batch_id, "WITHHELD", {"clips": len(reasons)}, self._given.clock())
-        log.info("batch %s: %d clips withheld", self._batch.batch_id, len(reasons))
+        self.withheld += len(reasons)
         if self._batch.state == SEALED:
             self._unseal()
 

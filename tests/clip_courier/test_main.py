@@ -112,9 +112,9 @@ def test_one_vendors_missing_connection_fails_it_and_the_others_go_on(run: Run) 
     assert run("night", *night).returncode == 0
 
 
-def test_a_root_that_cannot_be_written_is_a_named_error(run: Run, tmp_path: Path) -> None:
+def test_a_root_that_cannot_be_a_folder_is_a_named_error(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert "MachineFailed" in error_of(run("status", "--root", str(tmp_path / "file" / "root")))
+    assert "SettingsInvalid: root" in error_of(run("status", "--root", str(tmp_path / "file" / "root")))
 
 
 def test_demo_world_writes_a_landing_zone(run: Run, tmp_path: Path) -> None:

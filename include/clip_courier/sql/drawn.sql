@@ -1,6 +1,6 @@
 -- The sample: within each person a keyed order cut at the cap, then within each stratum a keyed order cut at the budget.
--- Reads: judged, set_aside (clip_id). The order is HMAC-SHA-256 of the clip id under the sampling key ($inner and $outer are the padded keys),
--- so it depends on nothing but the key and the ids. The two orders are independent.
+-- The order is HMAC-SHA-256 of the clip id under the sampling key ($inner and $outer are the padded keys), so it depends
+-- on nothing but the key and the ids. The two orders are independent. Reads: judged, set_aside (clip_id).
 CREATE TEMP TABLE drawn AS
 WITH eligible AS (
     SELECT clip_id, product || ' × ' || locale AS stratum, duration_ms, person_ids
