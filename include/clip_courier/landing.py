@@ -168,7 +168,8 @@ class Landing:
     def _attach(self, tables: Tables, name: str, paths: Sequence[str], folder: Path) -> None:
         contract = _CONTRACTS[name]
         if not self._is_local:
-            tables.register(name, ds.dataset(list(paths), filesystem=self._files, schema=contract, format="parquet"))
+            rows = ds.dataset(list(paths), filesystem=self._files, schema=contract, format="parquet")
+            tables.register(name, _fetched(rows, name) if isinstance(self._files, pafs.PyFileSystem) else rows)
             return
         # An empty file with the contract's schema gives a nullable column that a file lacks its name and type.
         pq.write_table(contract.empty_table(), folder / f"{name}.parquet")
@@ -199,6 +200,18 @@ class Landing:
 
     def _relative(self, path: str) -> str:
         return path.removeprefix(self._base).lstrip("/")
+
+
+def _fetched(rows: ds.Dataset, name: str) -> pa.Table:
+    """All rows in memory, where it is Python that reads the files (`fsspec+…://`).
+
+    DuckDB scans a dataset with the interpreter's lock in its hand. Python's reads need that lock while they hold one of
+    Arrow's, so the two came to wait for each other for ever.
+    """
+    try:
+        return rows.to_table()
+    except (pa.ArrowException, OSError) as error:
+        raise QueryFailed(f"relation {name}: {type(error).__name__}") from None
 
 
 def _partition_of(inner: str) -> date | None:

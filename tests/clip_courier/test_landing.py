@@ -52,6 +52,19 @@ def select(stage: Stage, make_courier: Callable[..., Courier], landing: Path) ->
     return select
 
 
+# As a folder, as a URL of one, and as what is no folder of this machine: read by Arrow, or by Python through Arrow.
+WAYS = ["folder", "url", "arrow", "python"]
+
+
+def reading(stage: Stage, make_courier: Callable[..., Courier], landing: Path, way: str) -> Courier:
+    location = {"url": landing.as_uri(), "python": f"fsspec+file://{landing}/"}.get(way, str(landing))
+    courier = make_courier(stage, CLIP_COURIER_LANDING=location)
+    if way == "arrow":
+        # An object store is read by Arrow's own code; so is this folder, once it is not known to be one.
+        courier._landing._is_local = False
+    return courier
+
+
 def newest(landing: Path) -> Path:
     return sorted((landing / "clips").rglob("*.parquet"))[-1]
 
@@ -96,9 +109,9 @@ def test_select_with_a_file_that_is_not_parquet_names_it(landing: Path, select: 
 
 
 @pytest.mark.parametrize("relation", ["clips", "consent_events", "persons"])
-@pytest.mark.parametrize("scheme", ["", "file://", "fsspec+file://"])
+@pytest.mark.parametrize("way", WAYS)
 def test_select_with_a_damaged_page_behind_a_whole_footer_names_the_file(
-    stage: Stage, make_courier: Callable[..., Courier], landing: Path, relation: str, scheme: str
+    stage: Stage, make_courier: Callable[..., Courier], landing: Path, relation: str, way: str
 ) -> None:
     path = files_of(landing, relation)[-1]
     content = bytearray(path.read_bytes())
@@ -108,7 +121,7 @@ def test_select_with_a_damaged_page_behind_a_whole_footer_names_the_file(
     path.write_bytes(content)
     assert pq.read_metadata(path).num_rows, "the footer is whole"
     with pytest.raises(LandingUnreadable, match=f"^{path.relative_to(landing)} is damaged$") as damaged:
-        make_courier(stage, CLIP_COURIER_LANDING=f"{scheme}{landing}").select(NIGHT)
+        reading(stage, make_courier, landing, way).select(NIGHT)
     # What DuckDB or Arrow said of it may hold a value.
     assert damaged.value.__suppress_context__
     assert not list((stage.root / "crosswalk").rglob("*.parquet"))
@@ -266,9 +279,9 @@ def test_select_takes_what_other_teams_write_of_the_same_meaning(
     assert select() == expected
 
 
-@pytest.mark.parametrize("scheme", ["", "fsspec+file://"])
+@pytest.mark.parametrize("way", WAYS)
 def test_select_never_reads_what_the_contract_does_not_name(
-    stage: Stage, make_courier: Callable[..., Courier], courier: Courier, landing: Path, scheme: str
+    stage: Stage, make_courier: Callable[..., Courier], courier: Courier, landing: Path, way: str
 ) -> None:
     """Neither a column beside the others nor a field inside a list, whatever their order."""
     courier.select(NIGHT)
@@ -276,7 +289,7 @@ def test_select_never_reads_what_the_contract_does_not_name(
     shutil.rmtree(stage.root)
     for path in files_of(landing, "clips"):
         rewrite(path, with_canaries)
-    make_courier(stage, CLIP_COURIER_LANDING=f"{scheme}{landing}").select(NIGHT)
+    reading(stage, make_courier, landing, way).select(NIGHT)
     assert pq.read_table(selected(stage.root)).to_pylist() == expected.to_pylist()
     for path in (path for path in stage.root.rglob("*") if path.is_file()):
         assert CANARY.encode() not in path.read_bytes()
@@ -301,18 +314,10 @@ def with_canaries(table: pa.Table) -> pa.Table:
     return table.append_column("owner", pa.array([CANARY] * table.num_rows))
 
 
-def test_select_reads_a_landing_zone_at_a_url(
-    stage: Stage, make_courier: Callable[..., Courier], courier: Courier, landing: Path
-) -> None:
-    expected = courier.select(NIGHT).counts
-    shutil.rmtree(stage.root)
-    assert make_courier(stage, CLIP_COURIER_LANDING=landing.as_uri()).select(NIGHT).counts == expected
-
-
 @pytest.mark.parametrize("unit", ["ms", "ns"])
-@pytest.mark.parametrize("scheme", ["", "fsspec+file://"])
+@pytest.mark.parametrize("way", WAYS)
 def test_select_reads_times_of_another_precision(
-    stage: Stage, make_courier: Callable[..., Courier], courier: Courier, landing: Path, unit: str, scheme: str
+    stage: Stage, make_courier: Callable[..., Courier], courier: Courier, landing: Path, unit: str, way: str
 ) -> None:
     expected = courier.select(NIGHT).counts
     shutil.rmtree(stage.root)
@@ -326,13 +331,14 @@ def test_select_reads_times_of_another_precision(
     for relation in ("clips", "consent_events"):
         for path in files_of(landing, relation):
             rewrite(path, change)
-    assert make_courier(stage, CLIP_COURIER_LANDING=f"{scheme}{landing}").select(NIGHT).counts == expected
+    assert reading(stage, make_courier, landing, way).select(NIGHT).counts == expected
 
 
-def test_select_reads_a_landing_zone_that_is_not_a_local_folder(
-    stage: Stage, make_courier: Callable[..., Courier], courier: Courier, landing: Path
+@pytest.mark.parametrize("way", WAYS)
+def test_select_reads_a_landing_zone_at_any_address(
+    stage: Stage, make_courier: Callable[..., Courier], courier: Courier, landing: Path, way: str
 ) -> None:
-    """Through Arrow's file systems, as from an object store, with a file that lacks columns and one of other widths."""
+    """With a file that lacks columns and one of other widths."""
     expected = courier.select(NIGHT).counts
     shutil.rmtree(stage.root)
     rewrite(files_of(landing, "clips")[-1], lambda table: table.drop_columns(["call_id", "words"]))
@@ -342,7 +348,7 @@ def test_select_reads_a_landing_zone_that_is_not_a_local_folder(
         return table.set_column(place, "duration_ms", table["duration_ms"].cast(pa.int64()))
 
     rewrite(files_of(landing, "clips")[-2], wider)
-    assert make_courier(stage, CLIP_COURIER_LANDING=f"fsspec+file://{landing}/").select(NIGHT).counts == expected
+    assert reading(stage, make_courier, landing, way).select(NIGHT).counts == expected
 
 
 @pytest.mark.parametrize("url", ["nosuch://bucket/landing", "s3://", "file://relative", "hf://datasets/a/b"])
