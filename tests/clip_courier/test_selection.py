@@ -316,6 +316,22 @@ def test_select_marks_every_row_of_an_id_that_stands_twice(
     assert [row["row"] for row in selected] == list(range(1, 8))
 
 
+def test_select_reads_a_day_more_than_it_keeps(
+    stage: Stage, make_courier: Callable[..., Courier], tmp_path: Path
+) -> None:
+    """A recording of the first hours may lie in the partition of the day before; what lies earlier is only counted."""
+    landing = written(tmp_path, [clip("new", "ada")], [grant("ada")], [adult("ada")])
+    old = clip("border", "ada", recorded_at=OLDEST), clip("older", "ada", recorded_at=OLDEST - TICK)
+    for days, rows in ((1, [*old]), (2, [clip("never-read", "ada")])):
+        folder = landing / "clips" / f"recorded_date={(OLDEST - timedelta(days=days)).date()}"
+        folder.mkdir()
+        pq.write_table(relation(rows, CLIPS), folder / "part.parquet")
+    counts = make_courier(stage, CLIP_COURIER_LANDING=str(landing)).select(NIGHT).counts
+    assert (counts["clips"], counts["eligible"]) == (4, 2)
+    assert counts["refused"] == dict.fromkeys(selection.REFUSALS, 0) | {"too_old": 2}
+    assert {row["clip_id"] for row in pq.read_table(chosen(stage.root)).to_pylist()} == {"new", "border"}
+
+
 def test_select_again_leaves_the_night_as_it_is(stage: Stage, make_courier: Callable[..., Courier]) -> None:
     first = make_courier(stage).select(NIGHT)
     before = chosen(stage.root).read_bytes()

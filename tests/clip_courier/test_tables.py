@@ -78,9 +78,10 @@ def test_view_matches_columns_by_name_and_takes_none_from_a_folder(statements: P
     folder.mkdir()
     pq.write_table(pa.table({"n": [1], "m": [10]}), folder / "a.parquet")
     pq.write_table(pa.table({"m": [20], "n": [2]}), folder / "b.parquet")
+    pq.write_table(pa.table({"n": [3]}), folder / "c.parquet")
     with Tables() as tables:
-        tables.view("numbers", [folder / "a.parquet", folder / "b.parquet"])
-        assert tables.run("all").to_pydict() == {"n": [1, 2], "m": [10, 20]}
+        tables.view("numbers", sorted(folder.iterdir()))
+        assert tables.run("all").to_pydict() == {"n": [1, 2, 3], "m": [10, 20, None]}
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not parquet"])
