@@ -386,13 +386,12 @@ def test_scripts_are_executable_and_have_no_syntax_error(script: Path) -> None:
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
-@pytest.mark.skipif(not shutil.which("sshd", path="/usr/sbin:/usr/bin"), reason="no OpenSSH server here")
 def test_sshd_accepts_the_configuration_of_the_stand_in(tmp_path: Path) -> None:
     key = tmp_path / "host_key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
     config = (PROJECT / "deploy/sftp/sshd_config").read_text().replace("/etc/ssh/host_key", str(key))
     (tmp_path / "sshd_config").write_text(config)
     sshd = shutil.which("sshd", path="/usr/sbin:/usr/bin")
-    assert sshd is not None
+    assert sshd is not None, "install OpenSSH's server (Debian: apt-get install openssh-server)"
     checked = subprocess.run([sshd, "-t", "-f", tmp_path / "sshd_config"], capture_output=True, text=True, check=False)
     assert (checked.returncode, checked.stderr) == (0, "")
