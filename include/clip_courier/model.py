@@ -1,6 +1,7 @@
 """The nouns: what a clip, a manifest and a batch are, and the one type that owns every path under the root."""
 
 import fcntl
+import os
 import re
 import shutil
 import stat
@@ -191,14 +192,27 @@ def stamp(moment: datetime) -> str:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; rename it into place when the block ends well, else remove it."""
+    """Yield a temporary name beside `path`; rename it into place when the block ends well, else remove it.
+
+    Whoever finds `path` finds all of it, also after the power went: the bytes are on the disk before the name is.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.part")
     try:
         yield partial
+        _sync(partial)
         partial.replace(path)
+        _sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
@@ -272,6 +286,10 @@ class Root:
     @property
     def data_docs(self) -> Path:
         return self.path / "data_docs"
+
+    def keys(self, vendor: str) -> Path:
+        """Which keys serve for a vendor, and when they expire; JSON, no secrets."""
+        return self.path / "keys" / f"{vendor}.json"
 
     def lock(self, name: str) -> Path:
         """Held by whoever does work of that name, so that two processes never do it at once."""

@@ -5,6 +5,7 @@ Below `sftp`, which gives it meaning; the channel is paramiko's.
 
 import itertools
 import struct
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ SAFE_REQUEST_BYTES = 32 << 10  # what every server must take (draft 3), for thos
 MAX_REQUEST_BYTES = 255 << 10  # OpenSSH's limit
 IN_FLIGHT_BYTES = 4 << 20  # measured: less starves a line of 50 ms, more is up to four times slower
 MAX_IN_FLIGHT = 64  # requests; OpenSSH's own client stops there
+FSYNC, LIMITS, CHECK_FILE = b"fsync@openssh.com", b"limits@openssh.com", b"check-file-name"
 FAULTS = (OSError, EOFError, paramiko.SSHException)
 NO_ATTRIBUTES = bytes(4)
 
@@ -42,10 +44,15 @@ class Attributes(NamedTuple):
 
 
 class Wire:
-    """SFTP version 3 on a channel. Requests go out ahead; every reply is matched to its request and judged."""
+    """SFTP version 3 on a channel. Requests go out ahead; every reply is matched to its request and judged.
+
+    The channel's timeout bounds each packet as a whole: a server that lets single bytes through is as good as silent.
+    """
 
     def __init__(self, channel: paramiko.Channel) -> None:
         self._channel, self._numbers, self._lost = channel, itertools.count(1), ""
+        self._timeout_s = channel.gettimeout() or float("inf")
+        self._hashes = True  # until the server says that it does not know how
         self._received, self._used = b"", 0
         self._replies: dict[int, tuple[int, paramiko.Message]] = {}  # came while another one was awaited
         self.request_bytes = SAFE_REQUEST_BYTES
@@ -53,10 +60,13 @@ class Wire:
         kind, hello = self._receive()
         if kind != v3.CMD_VERSION or hello.get_int() != 3:
             raise self._lose("it does not speak SFTP version 3")
+        offered = set()
         while hello.get_remainder():
-            if (name := hello.get_string()) == b"limits@openssh.com":
-                self.request_bytes = self._limit(name)
+            offered.add(hello.get_string())
             hello.get_string()
+        self._syncs = FSYNC in offered
+        if LIMITS in offered:
+            self.request_bytes = self._limit(LIMITS)
         self._ahead = min(MAX_IN_FLIGHT, IN_FLIGHT_BYTES // self.request_bytes)
 
     def ask(self, kind: int, *fields: bytes, wanted: int = v3.CMD_STATUS) -> paramiko.Message:
@@ -89,9 +99,9 @@ class Wire:
         finally:
             self.ask(v3.CMD_CLOSE, string(handle))
 
-    def write(self, handle: bytes, chunks: Iterable[bytes]) -> int:
-        """Write the chunks one after another; the bytes written, once every write was acknowledged."""
-        window, offset = deque[int](), 0
+    def write(self, handle: bytes, chunks: Iterable[bytes], start: int = 0) -> int:
+        """Write the chunks one after another from `start`; where they end, once every write was acknowledged."""
+        window, offset = deque[int](), start
         for chunk in chunks:
             window.append(self._send(v3.CMD_WRITE, string(handle), struct.pack(">Q", offset), string(chunk)))
             offset += len(chunk)
@@ -101,9 +111,29 @@ class Wire:
             self._await(window.popleft())
         return offset
 
-    def read(self, handle: bytes, size: int) -> Iterator[bytes]:
-        """The first `size` bytes in order. A file that ends before them is a refusal."""
-        window, asked = deque[tuple[int, int, int]](), 0
+    def sync(self, handle: bytes) -> None:
+        """Bring what was written to the server's disk, where it knows how."""
+        if self._syncs:
+            self.ask(v3.CMD_EXTENDED, string(FSYNC), string(handle))
+
+    def sha256(self, path: str, size: int) -> bytes | None:
+        """What the server says is the SHA-256 of a file's first `size` bytes; None where it cannot tell.
+
+        `check-file` of draft-ietf-secsh-filexfer-extensions-00 §3, as ProFTPD and Bitvise have it.
+        """
+        if not self._hashes or not size:  # a length of 0 would mean all of it
+            return None
+        wanted = string(CHECK_FILE), string(path), string("sha256"), struct.pack(">QQI", 0, size, 0)
+        try:
+            reply = self.ask(v3.CMD_EXTENDED, *wanted, wanted=v3.CMD_EXTENDED_REPLY).get_remainder()
+        except Refusal:
+            self._hashes = False
+            return None
+        return reply[-32:] if b"sha256" in reply[:-32] else None
+
+    def read(self, handle: bytes, size: int, start: int = 0) -> Iterator[bytes]:
+        """The bytes from `start` to `size` in order. A file that ends before them is a refusal."""
+        window, asked = deque[tuple[int, int, int]](), start
         while asked < size or window:
             while asked < size and len(window) < self._ahead:
                 length = min(self.request_bytes, size - asked)
@@ -165,8 +195,14 @@ class Wire:
         if self._lost:  # asking again would wait for a second timeout
             raise Lost(self._lost)
         packet = b"".join((struct.pack(">IB", 1 + sum(map(len, fields)), kind), *fields))
+        deadline = time.monotonic() + self._timeout_s
         try:
-            self._channel.sendall(packet)
+            while packet:
+                if not (sent := self._channel.send(packet)):
+                    raise EOFError
+                packet = packet[sent:]
+                if packet and time.monotonic() > deadline:
+                    raise TimeoutError
         except FAULTS as fault:
             raise self._lose(reason(fault)) from fault
 
@@ -181,9 +217,12 @@ class Wire:
         """The next bytes from the channel; received in large pieces, since paramiko moves its whole buffer at each."""
         if len(self._received) - self._used < size:
             parts = [self._received[self._used :]]
+            deadline = time.monotonic() + self._timeout_s
             while sum(map(len, parts)) < size:
                 try:
                     parts.append(self._channel.recv(IN_FLIGHT_BYTES))
+                    if time.monotonic() > deadline:
+                        raise TimeoutError
                 except FAULTS as fault:
                     raise self._lose(reason(fault)) from fault
                 if not parts[-1]:

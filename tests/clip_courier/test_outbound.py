@@ -219,21 +219,16 @@ def test_deliver_asks_again_between_sealing_and_rename(
     gone = refs_with(crosswalk, persons)
     landing = landing_copy(stage, tmp_path)
     seen_by_vendor: list[set[str]] = []
-    put = sftp.Drop.put
+    upload = sftp.Drop.upload
 
-    def put_and_withdraw(drop: sftp.Drop, folder: str, name: str, *rest: Any, **options: Any) -> None:
-        ask = options.get("before_rename")
-        if ask is not None and not seen_by_vendor:
+    def upload_and_withdraw(drop: sftp.Drop, *given: Any, **options: Any) -> int:
+        start = upload(drop, *given, **options)
+        if not seen_by_vendor:
+            seen_by_vendor.append({p for p in _outbound(stage) if not p.endswith(".part")})
+            withdraw(landing, persons, LATER)
+        return start
 
-            def arrives() -> None:
-                seen_by_vendor.append({p for p in _outbound(stage) if not p.endswith(".part")})
-                withdraw(landing, persons, LATER)
-                ask()
-
-            options["before_rename"] = arrives
-        put(drop, folder, name, *rest, **options)
-
-    monkeypatch.setattr(sftp.Drop, "put", put_and_withdraw)
+    monkeypatch.setattr(sftp.Drop, "upload", upload_and_withdraw)
     make_courier(stage, LATER, CLIP_COURIER_LANDING=str(landing)).deliver(NIGHT, "aurora")
     assert seen_by_vendor == [set()]
     assert _refs(_check_delivered(stage, AURORA)) == set(crosswalk["clip_ref"].to_pylist()) - gone
@@ -247,11 +242,10 @@ def test_deliver_cancels_when_nobody_is_left(
     """Also what a killed run has left on the server is taken away: the vendor could open it."""
     manifested(stage, make_courier)
     crosswalk = crosswalk_of(stage, batch_id)
-    with _crashing_at(sftp.Drop, "_rename"), pytest.raises(Crash):
+    with _crashing_at(sftp.Drop, "publish"), pytest.raises(Crash):
         make_courier(stage).deliver(NIGHT, vendor)
-    # The undo that runs in an exception does not run in a killed process.
     home = stage.vendors[vendor].home / "outbound"
-    (home / f"{batch_id}.tar.pgp.part").write_bytes(b"a whole sealed batch")
+    assert [p.suffix for p in home.iterdir() if ".sig" not in p.name] == [".part"]
     landing = landing_copy(stage, tmp_path)
     withdraw(landing, persons_of(crosswalk, set(crosswalk["clip_ref"].to_pylist())), LATER)
     outcome = make_courier(stage, LATER, CLIP_COURIER_LANDING=str(landing)).deliver(NIGHT, vendor)
@@ -321,9 +315,10 @@ def _crashing_at(owner: Any, name: str, *, after: bool = False, times: int = 1) 
 
 # Every step that leaves a trace: on our disk, in the ledger, on the server; the nth call of it in one delivery.
 STEPS = [
-    *[(sftp.Drop, "remove", n) for n in (1, 3)],
-    *[(Ledger, "move", n) for n in (1, 2)],
+    *[(sftp.Drop, "remove", n) for n in (1, 2)],
+    *[(Ledger, "move", n) for n in (1, 2, 3)],
     *[(sftp.Drop, "_write", n) for n in (1, 2)],
+    (outbound._Sending, "_check_lawful", 2),
     *[(sftp.Drop, "_rename", n) for n in (1, 2)],
     (outbound._Sending, "_forget_spool", 1),
 ]
@@ -433,8 +428,8 @@ def test_deliver_by_two_processes_at_once_sends_once(stage: Stage, make_courier:
     _check_delivered(stage, AURORA)
     events = [row.state for row in _ledger(stage).batches()]
     assert events == ["DELIVERED", "DELIVERED"]
-    # Cut twice, sealed twice, delivered twice: each of both batches once.
-    assert _ledger(stage).verify_chain() == 6
+    # Cut, sealed, released, delivered: each of both batches once.
+    assert _ledger(stage).verify_chain() == 8
 
 
 def test_deliver_when_the_spool_is_lost_or_damaged(stage: Stage, make_courier: MakeCourier) -> None:
@@ -444,7 +439,7 @@ def test_deliver_when_the_spool_is_lost_or_damaged(stage: Stage, make_courier: M
         ("borealis", BOREALIS, lambda path: path.with_name(f"{path.name}.sig").unlink()),
     ]
     for vendor, batch_id, spoil in spoils:
-        with _crashing_at(sftp.Drop, "put"), pytest.raises(Crash):
+        with _crashing_at(sftp.Drop, "upload"), pytest.raises(Crash):
             make_courier(stage).deliver(NIGHT, vendor)
         assert _batch(stage, batch_id).state == "SEALED"
         spoil(stage.root / "sealed" / f"{batch_id}.tar.pgp")
@@ -455,7 +450,7 @@ def test_deliver_when_the_spool_is_lost_or_damaged(stage: Stage, make_courier: M
 def test_deliver_seals_again_when_the_pinned_key_changed(stage: Stage, make_courier: MakeCourier) -> None:
     """A key may be exchanged because the old one is lost to somebody else."""
     manifested(stage, make_courier)
-    with _crashing_at(sftp.Drop, "put"), pytest.raises(Crash):
+    with _crashing_at(sftp.Drop, "upload"), pytest.raises(Crash):
         make_courier(stage).deliver(NIGHT, "aurora")
     old = _batch(stage, AURORA).sha256
     new_key = make_key("aurora, new", made_at=NOW - timedelta(days=5))
@@ -586,9 +581,9 @@ def test_deliver_when_the_server_goes_away_in_the_middle(
     manifested(stage, make_courier)
     write = sftp.Drop._write
 
-    def cut_off(drop: sftp.Drop, part: str, source: Any, size: int) -> None:
+    def cut_off(drop: sftp.Drop, *given: Any) -> None:
         drop._wire._channel.close()
-        write(drop, part, source, size)
+        write(drop, *given)
 
     with monkeypatch.context() as patch:
         patch.setattr(sftp.Drop, "_write", cut_off)
