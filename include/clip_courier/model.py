@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +19,9 @@ from clip_courier.errors import CourierError, SettingsInvalid, StageMissing
 
 SCHEMA_VERSION: Final = "1"
 PURPOSE: Final = "human_review"
+
+# A key that expires sooner is warned of: long enough for both sides to exchange and review a new one.
+KEY_NOTICE: Final = timedelta(days=30)
 
 _TIMESTAMP: Final = pa.timestamp("us", tz="UTC")
 

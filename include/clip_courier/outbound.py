@@ -39,6 +39,7 @@ from clip_courier.errors import (
 from clip_courier.landing import Landing
 from clip_courier.ledger import CANCELLED, DELIVERED, MANIFESTED, RELEASED, SEALED, WAITING, Batch, Lease, Ledger
 from clip_courier.model import (
+    KEY_NOTICE,
     SCHEMA_VERSION,
     Clock,
     Manifest,
@@ -57,8 +58,6 @@ from clip_courier.sftp import Drop
 log = logging.getLogger("clip_courier")
 
 INSTRUCTIONS_VERSION: Final = "1"
-# A key that expires sooner is warned of: long enough for both sides to exchange and review a new one.
-KEY_NOTICE: Final = timedelta(days=30)
 # Recordings are decoded and encoded by threads, a few ahead of the one that is written: libsndfile works outside of
 # the interpreter's lock. More of them would only hold more sound in memory.
 _ENCODERS: Final = 2
