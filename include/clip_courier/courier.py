@@ -358,6 +358,7 @@ class Courier:
             remote_root=vendor.remote_root,
         )
         places = [f"sftp {vendor.name} {n}" for n in range(self._connections(vendor))]
+        timeout_s = _number(connection, "timeout_s", default=30, most=600)
 
         @contextmanager
         def connected() -> Iterator[Drop]:
@@ -366,17 +367,13 @@ class Courier:
                     raise ServerUnreachable(
                         f"all {len(places)} connections that vendor {vendor.name} allows are in use"
                     )
-                with connect(endpoint) as drop:
+                with connect(endpoint, timeout_s=timeout_s) as drop:
                     yield drop
 
         return connected
 
     def _connections(self, vendor: Vendor) -> int:
-        connection = self._credentials(vendor.sftp_conn_id)
-        found = str(connection.extra.get("max_connections") or _CONNECTIONS)
-        if not found.isdecimal() or not 1 <= int(found) <= 16:
-            raise ConnectionInvalid(f"connection {connection.conn_id}: extra.max_connections must be 1 to 16")
-        return int(found)
+        return _number(self._credentials(vendor.sftp_conn_id), "max_connections", default=_CONNECTIONS, most=16)
 
     def _is_read_back(self, vendor: Vendor) -> bool:
         connection = self._credentials(vendor.sftp_conn_id)
@@ -384,6 +381,14 @@ class Courier:
         if found not in ("content", "size"):
             raise ConnectionInvalid(f"connection {connection.conn_id}: extra.read_back must be content or size")
         return found == "content"
+
+
+def _number(connection: Connection, name: str, *, default: int, most: int) -> int:
+    """A whole number from 1 on out of a connection's extra."""
+    found = str(connection.extra.get(name, default))
+    if not (found.isascii() and found.isdecimal() and 1 <= int(found) <= most):
+        raise ConnectionInvalid(f"connection {connection.conn_id}: extra.{name} must be 1 to {most}")
+    return int(found)
 
 
 def _marked(clips: pa.Table, *, is_recalled: bool) -> pa.Table:
