@@ -1,0 +1,48 @@
+-- Every clip of the landing window with the first of the reasons that lie in the clip itself; `is_clear` when nothing
+-- can be held against it by those who are audible. `judged` adds the other reasons. Reads: clips, clear.
+-- Participants stand as p1 and p2, and where there are more as a list of all of them.
+CREATE TEMP TABLE looked AS
+SELECT
+    c.clip_id,
+    c.product,
+    c.locale,
+    c.country,
+    c.activation,
+    c.recorded_at,
+    c.duration_ms,
+    c.p1,
+    c.p2,
+    c.more,
+    c.people = 0 OR c.p1 IS NULL OR (c.people > 1 AND c.p2 IS NULL)
+        OR coalesce(len(c.more) > len(list_filter(c.more, lambda p: p IS NOT NULL)), FALSE) AS is_unknown,
+    CASE
+        WHEN c.clip_id IS NULL OR c.product IS NULL OR c.activation IS NULL OR c.locale IS NULL OR c.country IS NULL
+            OR c.recorded_at IS NULL OR c.duration_ms IS NULL THEN 'malformed'
+        WHEN is_unknown THEN 'unknown_participant'
+        WHEN c.activation = 'accidental' THEN 'accidental'
+        WHEN c.recorded_at > $now THEN 'future'
+        WHEN c.recorded_at < $oldest THEN 'too_old'
+        WHEN c.duration_ms < $min_duration_ms THEN 'too_short'
+        WHEN c.duration_ms > $max_duration_ms THEN 'too_long'
+    END AS reason,
+    c.people <= 2
+        AND coalesce(c.recorded_at >= a.clear_from, FALSE)
+        AND (c.people = 1 OR coalesce(c.recorded_at >= b.clear_from, FALSE)) AS is_clear,
+    coalesce(a.is_busy, FALSE) OR coalesce(b.is_busy, FALSE) OR c.people > 2 AS is_busy
+FROM (
+    SELECT
+        clip_id,
+        product,
+        locale,
+        country,
+        activation,
+        recorded_at::TIMESTAMPTZ AS recorded_at,
+        duration_ms,
+        coalesce(len(participants), 0) AS people,
+        participants[1].person_id AS p1,
+        participants[2].person_id AS p2,
+        CASE WHEN len(participants) > 2 THEN list_transform(participants, lambda p: p.person_id) END AS more
+    FROM clips
+) c
+LEFT JOIN clear a ON a.person_id = c.p1
+LEFT JOIN clear b ON b.person_id = c.p2
