@@ -180,9 +180,8 @@ def _draw(night: date, now: datetime, given: Selection) -> tuple[pa.Table, dict[
 
 def thin(tables: Tables, sampling: Sampling, key: Callable[[str], str]) -> int:
     """Phase 1: make `drawable` and `rival` from `judged`; the number of clips of persons who were heard enough."""
-    by = {f"by_{column}": column in sampling.strata for column in ("product", "locale", "country", "activation")}
     tables.run("weight", {"uncertainty_weight": sampling.uncertainty_weight})
-    tables.run("drawable", {**by, "step_ms": BILLED_STEP_MS})
+    tables.run("drawable", {**_by(sampling), "step_ms": BILLED_STEP_MS})
     tables.run("heard")
     tables.run("overheard")
     [left_out] = tables.run("reachable").to_pylist()
@@ -232,6 +231,10 @@ def draw(
     ]
 
 
+def _by(sampling: Sampling) -> dict[str, bool]:
+    return {f"by_{column}": column in sampling.strata for column in ("product", "locale", "country", "activation")}
+
+
 def _hours(ms: int) -> float:
     return round(ms / 3_600_000, 4)
 
@@ -268,8 +271,10 @@ def judge(tables: Tables, now: datetime, policy: Policy) -> None:
         "birth_year_required": sampling.birth_year_required,
         "clips_per_person": sampling.clips_per_person,
         "exposure_ms": sampling.exposure_seconds * 1000,
+        "most_of_person_ms": (1 + (sampling.overlap_share > 0)) * sampling.clips_per_person * sampling.max_duration_ms,
+        **_by(sampling),
     }
-    for statement in ("listener", "event", "person", "clear", "looked", "weighed", "judged"):
+    for statement in ("listener", "event", "person", "clear", "looked", "audible", "weighed", "judged"):
         tables.run(statement, values)
 
 

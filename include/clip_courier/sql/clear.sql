@@ -20,6 +20,6 @@ plain AS (
     GROUP BY person_no
     HAVING bool_and(is_plain) AND count(occurred_at) > 0 AND count(adult_from) > 0
 )
-SELECT l.person_id, l.is_busy, p.clear_from
+SELECT l.person_id, l.rowid AS person_no, l.is_busy, p.clear_from
 FROM listener l
 LEFT JOIN plain p ON p.person_no = l.rowid

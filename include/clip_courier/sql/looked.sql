@@ -1,17 +1,17 @@
 -- Every clip of the landing window with the first of the reasons that lie in the clip itself; `is_clear` when nothing
 -- can be held against it by those who are audible. `judged` adds the other reasons. Reads: clips, clear.
--- Participants stand as p1 and p2, and where there are more as a list of all of them.
+-- Participants stand by their numbers as n1 and n2, and where there are more as a list of all their ids.
 CREATE TEMP TABLE looked AS
 SELECT
     c.clip_id,
     c.product,
-    c.locale,
-    c.country,
-    c.activation,
+    CASE WHEN $by_locale THEN c.locale END AS locale,
+    CASE WHEN $by_country THEN c.country END AS country,
+    CASE WHEN $by_activation THEN c.activation END AS activation,
     c.recorded_at,
     c.duration_ms,
-    c.p1,
-    c.p2,
+    a.person_no AS n1,
+    b.person_no AS n2,
     c.more,
     c.people = 0 OR c.p1 IS NULL OR (c.people > 1 AND c.p2 IS NULL)
         OR coalesce(len(c.more) > len(list_filter(c.more, lambda p: p IS NOT NULL)), FALSE) AS is_unknown,

@@ -1,25 +1,18 @@
 -- A clip that two vendors hear is heard twice: whose seconds would not reach for all of theirs that are meant for two.
--- Reads: drawn, looked, listener.
+-- Reads: drawn, looked, audible, listener.
 CREATE TEMP TABLE short AS
 WITH meant AS MATERIALIZED (
     SELECT
-        l.p1,
-        l.p2,
-        l.more,
+        l.rowid AS clip_no,
         d.duration_ms,
         md5_number($overlap_key || d.clip_id) < $overlap_share::UHUGEINT AS is_for_two
     FROM drawn d
     JOIN looked l ON l.clip_id = d.clip_id
-),
-heard AS MATERIALIZED (
-    SELECT person_id, sum(duration_ms * CASE WHEN is_for_two THEN 2 ELSE 1 END) AS heard_ms
-    FROM (
-        SELECT unnest(coalesce(list_distinct(more), list_distinct([p1, p2]))) AS person_id, duration_ms, is_for_two
-        FROM meant
-    )
-    GROUP BY person_id
+    WHERE $overlap_share <> '0'
 )
-SELECT h.person_id
-FROM heard h
-JOIN listener l ON l.person_id = h.person_id
-WHERE h.heard_ms > l.left_ms
+SELECT any_value(l.person_id) AS person_id
+FROM meant m
+JOIN audible a ON a.clip_no = m.clip_no
+JOIN listener l ON l.rowid = a.person_no
+GROUP BY a.person_no
+HAVING sum(m.duration_ms * CASE WHEN m.is_for_two THEN 2 ELSE 1 END) > any_value(l.left_ms)

@@ -3,16 +3,10 @@
 -- has grown too old as well. `clip_no` is the rowid in looked. Reads: looked, listener, event, person.
 CREATE TEMP TABLE weighed AS
 WITH heard AS (
-    SELECT h.clip_no, h.recorded_at, l.rowid AS person_no
-    FROM (
-        SELECT
-            rowid AS clip_no,
-            recorded_at,
-            unnest(coalesce(list_distinct(more), CASE WHEN p2 IS NULL OR p2 = p1 THEN [p1] ELSE [p1, p2] END)) AS person_id
-        FROM looked
-        WHERE NOT is_clear AND NOT is_unknown AND coalesce(reason <> 'malformed', TRUE)
-    ) h
-    JOIN listener l ON l.person_id = h.person_id
+    SELECT a.clip_no, l.recorded_at, a.person_no
+    FROM audible a
+    JOIN looked l ON l.rowid = a.clip_no
+    WHERE NOT l.is_clear AND NOT l.is_unknown AND coalesce(l.reason <> 'malformed', TRUE)
 ),
 looked_at AS (
     SELECT DISTINCT person_no FROM heard
