@@ -1,0 +1,99 @@
+"""The question that every contender answers, and the form of the answer: one night's sample of a made-up landing zone.
+
+A contender is a module that is run with the world's folder and writes one line of JSON: the funnel, how many clips were
+chosen, and a checksum of their ids and inclusion probabilities. Equal checksums mean the same sample.
+"""
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from clip_courier.settings import INCLUDE, Notice, Policy, Sampling, load_settings
+from sampling.world import NIGHT, NOW
+
+# Recordings are kept for so long in this measurement; the other rules are those of include/policy.
+RETENTION_DAYS = 30
+KEY = b"benchmarks/selection: sampling k"
+
+
+@dataclass(frozen=True)
+class Task:
+    """The world's files, and the policies under which they are sampled."""
+
+    world: Path
+    night: date = NIGHT
+    now: datetime = NOW
+
+    @cached_property
+    def policy(self) -> Policy:
+        policy = load_settings({"CLIP_COURIER_POLICY": str(INCLUDE / "policy")}).policy()
+        return replace(policy, sampling=policy.sampling.model_copy(update={"retention_days": RETENTION_DAYS}))
+
+    @property
+    def sampling(self) -> Sampling:
+        return self.policy.sampling
+
+    @property
+    def disclosing(self) -> dict[str, Notice]:
+        """The notices under which a grant counts, from `effective_from` on."""
+        notices = self.policy.notices
+        return {v: n for v, n in notices.items() if n.discloses_human_review and n.discloses_vendors}
+
+    @property
+    def oldest(self) -> datetime:
+        return self.now - timedelta(days=RETENTION_DAYS)
+
+    def clip_files(self) -> list[str]:
+        """The partitions that may hold a clip of the window, with a day of slack."""
+        first = f"recorded_date={(self.oldest - timedelta(days=1)).date()}"
+        return [str(f) for f in self._partitions() if f.parent.name >= first]
+
+    def clips_outside(self) -> int:
+        """How many clips the other partitions hold; all of them are too old."""
+        inside = set(self.clip_files())
+        return sum(pq.read_metadata(f).num_rows for f in self._partitions() if str(f) not in inside)
+
+    def _partitions(self) -> list[Path]:
+        return sorted((self.world / "clips").glob("recorded_date=*/*.parquet"))
+
+    def files(self, relation: str) -> list[str]:
+        return [str(f) for f in sorted((self.world / relation).glob("*.parquet"))]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`funnel`: reason → clips, `eligible` among them. `chosen`: clip_id, inclusion_probability."""
+
+    funnel: Mapping[str, int]
+    chosen: pa.Table
+
+
+def checksum(chosen: pa.Table) -> str:
+    rows = chosen.select(["clip_id", "inclusion_probability"]).sort_by("clip_id").to_pydict()
+    digest = hashlib.sha256()
+    for clip_id, probability in zip(rows["clip_id"], rows["inclusion_probability"], strict=True):
+        digest.update(f"{clip_id} {float(probability).hex()}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def answered(contender: Callable[[Task], Answer], library: str) -> None:
+    """Let a contender answer for the world that the command line names."""
+    start_cpu = time.process_time()
+    answer = contender(Task(Path(sys.argv[1])))
+    told = {
+        "library": library,
+        "start_cpu_s": round(start_cpu, 3),
+        "funnel": {reason: int(clips) for reason, clips in sorted(answer.funnel.items()) if clips},
+        "chosen": answer.chosen.num_rows,
+        "checksum": checksum(answer.chosen),
+    }
+    print(json.dumps(told))
