@@ -1,21 +1,24 @@
-"""What a process and all that it starts cost: wall time, CPU time and memory, as Linux counts them."""
+"""What a process and all that it starts cost, as Linux counts it: wall time, CPU time and memory."""
 
 import ctypes
 import os
-import subprocess
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36
-_INTERVAL_S = 0.02
-_PAGE_MIB = os.sysconf("SC_PAGE_SIZE") / 2**20
+_INTERVAL_S = 0.05
+_MIB = 1 << 20
 
 
 @dataclass(frozen=True)
 class Cost:
-    """`peak_mib`: the largest sum of resident memory of all processes, seen every 20 ms, or of one, seen by the kernel."""
+    """`cpu_s`: user and system, of all processes. `peak_mib`: resident memory, the larger of what all of them had
+    together, looked at every 50 ms, and what one alone had at most, as the kernel counted it.
+    """
 
     wall_s: float
     cpu_s: float
@@ -23,26 +26,66 @@ class Cost:
 
 
 class Failed(Exception):
-    """The process ended with an error; the text is the last line it wrote."""
+    """A process ended with an error; the text is the end of what it complained."""
 
 
-def measured(command: Sequence[str], environ: Mapping[str, str], cores: Sequence[int]) -> tuple[Cost, str]:
-    """Run a command on `cores` alone; its cost and what it wrote to stdout.
+def measured(command: Sequence[str], environ: Mapping[str, str]) -> tuple[Cost, str]:
+    """Run a command to its end, and to the end of all it started: the cost, and what it wrote to stdout.
+
+    The caller has no other process running, and little memory of its own: the kernel counts it to the new process.
 
     Raises:
         Failed: it did not end well.
     """
-    # A process whose parent ends becomes ours, so that its time is counted too: Spark's Java does so.
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    since = time.monotonic()
-    with subprocess.Popen(
-        command,
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),  # noqa: PLW1509 - there are no threads here
-    ) as child:
-        output, complaint = _streams(child)
-        ended, peak = _watched(child.pid)
-    wall = time.monotonic() - since
-    return None
+    # A process whose parent ends becomes ours, so that its time is counted too: Spark's Java outlives its Python.
+    if ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError("prctl: the processes that a contender starts cannot be counted here")
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as complaint:
+        since = time.monotonic()
+        redirected = [(os.POSIX_SPAWN_DUP2, f.fileno(), fd) for fd, f in ((1, output), (2, complaint))]
+        pid = os.posix_spawn(command[0], command, environ, file_actions=redirected)
+        code, cpu_s, peak = _ended(pid)
+        wall_s = time.monotonic() - since
+        texts = []
+        for stream in (output, complaint):
+            stream.seek(0)
+            texts.append(stream.read().decode("utf-8", "replace"))
+    if code != 0:
+        raise Failed(f"ended with {code}: {texts[1].strip()[-2000:]}")
+    return Cost(wall_s, cpu_s, peak / _MIB), texts[0]
+
+
+def _ended(first: int) -> tuple[int, float, int]:
+    """Exit code of the process, CPU seconds and peak bytes of it and all below, once none of them is left."""
+    code, cpu_s, peak = 0, 0.0, 0
+    while True:
+        try:
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
+        except ChildProcessError:
+            return code, cpu_s, peak
+        if pid == 0:
+            peak = max(peak, sum(_resident(p) for p in _below(os.getpid())))
+            time.sleep(_INTERVAL_S)
+            continue
+        cpu_s += usage.ru_utime + usage.ru_stime
+        peak = max(peak, usage.ru_maxrss * 1024)
+        if pid == first:
+            code = os.waitstatus_to_exitcode(status)
+
+
+def _below(pid: int) -> Iterator[int]:
+    """The processes that a process started, and those that they started."""
+    # One that ends while we look has none.
+    with suppress(OSError):
+        for task in list(Path(f"/proc/{pid}/task").iterdir()):
+            with suppress(OSError):
+                for child in (task / "children").read_text().split():
+                    yield int(child)
+                    yield from _below(int(child))
+
+
+def _resident(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0

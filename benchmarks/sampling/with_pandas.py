@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from sampling.task import Answer, Task, answered
 
 from clip_courier.model import PURPOSE
-from sampling.task import Answer, Task, answered
 
 _NEEDED = ["clip_id", "product", "activation", "locale", "country", "recorded_at", "duration_ms"]
 
@@ -14,11 +14,15 @@ def sample(task: Task) -> Answer:
     judged = _judged(task)
     funnel = judged["reason"].fillna("eligible").value_counts().to_dict()
     funnel["too_old"] = funnel.get("too_old", 0) + task.clips_outside()
-    return Answer(funnel, pa.table({"clip_id": pa.array([], pa.string()), "inclusion_probability": pa.array([], pa.float64())}))
+    return Answer(
+        funnel, pa.table({"clip_id": pa.array([], pa.string()), "inclusion_probability": pa.array([], pa.float64())})
+    )
 
 
 def _read(files: list[str], columns: list[str], **options: object) -> pd.DataFrame:
-    return pd.concat([pd.read_parquet(f, columns=columns, dtype_backend="pyarrow", **options) for f in files], ignore_index=True)
+    return pd.concat(
+        [pd.read_parquet(f, columns=columns, dtype_backend="pyarrow", **options) for f in files], ignore_index=True
+    )
 
 
 def _judged(task: Task) -> pd.DataFrame:
@@ -73,7 +77,9 @@ def _verdicts(task: Task, heard: pd.DataFrame) -> pd.Series:
         by="person_id",
     )
     latest = latest.merge(withdrawn, on="person_id", how="left").merge(persons, on="person_id", how="left")
-    is_young = (latest["recorded_at"].dt.year - latest["birth_year"] <= 18).fillna(value=task.sampling.birth_year_required)
+    is_young = (latest["recorded_at"].dt.year - latest["birth_year"] <= 18).fillna(
+        value=task.sampling.birth_year_required
+    )
     is_granted = latest["is_granted"].fillna(value=False)
     against = pd.DataFrame(
         {
@@ -88,7 +94,7 @@ def _verdicts(task: Task, heard: pd.DataFrame) -> pd.Series:
 
 
 def _events(task: Task) -> pd.DataFrame:
-    """What was said about our purpose and known: person_id, occurred_at, is_grant, and whether it is one that counts."""
+    """What was said about our purpose and is known: person_id, occurred_at, is_grant, and whether it grants anything."""
     columns = ["person_id", "decision", "notice_version", "occurred_at", "received_at"]
     events = _read(task.files("consent_events"), columns, filters=[("purpose", "==", PURPOSE)])
     events = events[events["received_at"] <= task.now]

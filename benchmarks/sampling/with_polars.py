@@ -1,15 +1,17 @@
-"""The same sample in Polars, as a user who knows it well would write it: lazy scans, its streaming engine, as-of joins."""
+"""The same sample in Polars, as a user who knows it well would write it: lazy scans, streaming, as-of joins."""
 
 import polars as pl
+from sampling.task import Answer, Task, answered
 
 from clip_courier.model import PURPOSE
-from sampling.task import Answer, Task, answered
 
 
 def sample(task: Task) -> Answer:
     judged = _judged(task).cache()
     counted = judged.group_by("reason").len()
-    eligible = judged.filter(pl.col("reason").is_null()).select("clip_no", "clip_id", "stratum", "duration_ms", "person_ids")
+    eligible = judged.filter(pl.col("reason").is_null()).select(
+        "clip_no", "clip_id", "stratum", "duration_ms", "person_ids"
+    )
     found, clips = pl.collect_all([counted, eligible], engine="streaming")
     funnel = {reason or "eligible": n for reason, n in found.iter_rows()}
     funnel["too_old"] = funnel.get("too_old", 0) + task.clips_outside()
@@ -119,7 +121,7 @@ def _verdicts(task: Task, heard: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _events(task: Task) -> pl.LazyFrame:
-    """What was said about our purpose and known: person_id, occurred_at, is_grant, and whether it is one that counts."""
+    """What was said about our purpose and is known: person_id, occurred_at, is_grant, and whether it grants anything."""
     notices = pl.LazyFrame(
         {
             "notice_version": list(task.disclosing),

@@ -1,11 +1,11 @@
-"""The same sample in PySpark on this machine (`local[2]`), as a user would write it: data frames, no Python functions."""
+"""The same sample in PySpark on this machine (`local[2]`), as a user would write it: frames, no Python functions."""
 
 import pyspark
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as f
+from sampling.task import Answer, Task, answered
 
 from clip_courier.model import PURPOSE
-from sampling.task import Answer, Task, answered
 
 _NEEDED = ["clip_id", "product", "activation", "locale", "country", "recorded_at", "duration_ms"]
 
@@ -100,13 +100,17 @@ def _verdicts(spark: SparkSession, task: Task, heard: DataFrame) -> DataFrame:
         heard.join(events, "person_id", "left")
         .groupBy("clip_no", "person_id", "recorded_at")
         .agg(f.max(said).alias("last"))
-        .select("clip_no", "person_id", "recorded_at", "last.occurred_at", f.coalesce("last.is_granted", f.lit(False)).alias("is_granted"))
+        .select(
+            "clip_no",
+            "person_id",
+            "recorded_at",
+            "last.occurred_at",
+            f.coalesce("last.is_granted", f.lit(False)).alias("is_granted"),
+        )
         .join(withdrawn, "person_id", "left")
         .join(persons, "person_id", "left")
     )
-    is_young = f.coalesce(
-        f.year("recorded_at") - f.col("birth_year") <= 18, f.lit(task.sampling.birth_year_required)
-    )
+    is_young = f.coalesce(f.year("recorded_at") - f.col("birth_year") <= 18, f.lit(task.sampling.birth_year_required))
     is_withdrawn = f.col("is_granted") & f.coalesce(f.col("withdrawn_at") >= f.col("occurred_at"), f.lit(False))
     return (
         latest.groupBy("clip_no")
@@ -126,7 +130,7 @@ def _verdicts(spark: SparkSession, task: Task, heard: DataFrame) -> DataFrame:
 
 
 def _events(spark: SparkSession, task: Task) -> DataFrame:
-    """What was said about our purpose and known: person_id, occurred_at, is_grant, and whether it is one that counts."""
+    """What was said about our purpose and is known: person_id, occurred_at, is_grant, and whether it grants anything."""
     notices = spark.createDataFrame(
         [(version, notice.effective_from) for version, notice in task.disclosing.items()],
         "notice_version string, effective_from timestamp",

@@ -1,4 +1,4 @@
-"""A made-up landing zone of any size, laid out as contracts §1 says, for measuring: the same size, the same bytes of rows.
+"""A made-up landing zone of any size, laid out as contracts §1 says; the same size is the same rows.
 
 24 months of clips from 60 locales × 5 products; persons are N·u³ of N = clips / 10, so that a few own many; 40 % of the
 clips have a second participant. About 0.32 consent events a clip. 5 % of the clips were delivered before.
@@ -20,7 +20,7 @@ _SQL = Path(__file__).parent
 
 
 def build(clips: int, folder: Path, *, threads: int, memory: str) -> None:
-    """Write `clips/`, `consent_events/`, `persons/`, `delivered/` into `folder`; days and persons go one file at a time.
+    """Write `clips/`, `consent_events/`, `persons/`, `delivered/` into `folder`, a day or a million persons at a time.
 
     The folder appears whole, by rename; one that stands there is replaced.
     """
