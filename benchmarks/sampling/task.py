@@ -5,6 +5,7 @@ chosen, and a checksum of their ids and inclusion probabilities. Equal checksums
 """
 
 import hashlib
+import hmac
 import json
 import sys
 import time
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sampling.world import NIGHT, NOW
 
+from clip_courier.sampling_plan import Variance, hits, planned
 from clip_courier.settings import INCLUDE, Notice, Policy, Sampling, load_settings
 
 # Recordings are kept for so long in this measurement; the other rules are those of include/policy.
@@ -51,6 +53,26 @@ class Task:
     @property
     def oldest(self) -> datetime:
         return self.now - timedelta(days=RETENTION_DAYS)
+
+    def key(self, what: str) -> str:
+        """The night's secret for a draw, put before a clip id and hashed with MD5; as in clip_courier.selection."""
+        return hmac.digest(KEY, f"{self.night}:{what}".encode(), hashlib.sha256).hex()
+
+    def drawn_of_groups(self, reach: pa.Table, variance: Variance, most_clips: int) -> tuple[pa.Table, pa.Table]:
+        """How many survivors of each group are taken, and what each stratum may have: tables of groups, not of clips.
+
+        So these are left to the product's own arithmetic, whoever asks. Both are as in clip_courier.sampling_plan: HIT,
+        and stratum, budget_ms.
+        """
+        strata = planned(reach, variance, {}, most_clips, self.sampling)
+        start = int.from_bytes(bytes.fromhex(self.key("start"))[:6]) / 2**48
+        budget = {"stratum": [one.name for one in strata], "budget_ms": [one.budget_ms for one in strata]}
+        return hits(reach, strata, start), pa.table(budget)
+
+    def most_clips(self, funnel: Mapping[str, int]) -> int:
+        """Of all clips in the window so many may be with vendors; those that are already count."""
+        taken = funnel.get("already_delivered", 0) + funnel.get("recalled", 0)
+        return max(0, int(sum(funnel.values()) * self.sampling.max_share) - taken)
 
     def clip_files(self) -> list[str]:
         """The partitions that may hold a clip of the window, with a day of slack."""

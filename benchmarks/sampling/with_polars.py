@@ -1,6 +1,10 @@
 """The same sample in Polars, as a user who knows it well would write it: lazy scans, streaming, as-of joins."""
 
+from collections.abc import Mapping
+
 import polars as pl
+import polars_hash as plh
+import pyarrow as pa
 from sampling.task import Answer, Task, answered
 
 from clip_courier.model import PURPOSE
@@ -9,13 +13,12 @@ from clip_courier.model import PURPOSE
 def sample(task: Task) -> Answer:
     judged = _judged(task).cache()
     counted = judged.group_by("reason").len()
-    eligible = judged.filter(pl.col("reason").is_null()).select(
-        "clip_no", "clip_id", "stratum", "duration_ms", "person_ids"
-    )
+    wanted = ["clip_no", "clip_id", "stratum", "duration_ms", "person_ids"]
+    eligible = judged.filter(pl.col("reason").is_null()).select(wanted)
     found, clips = pl.collect_all([counted, eligible], engine="streaming")
     funnel = {reason or "eligible": n for reason, n in found.iter_rows()}
     funnel["too_old"] = funnel.get("too_old", 0) + task.clips_outside()
-    return Answer(funnel, clips.head(0).with_columns(inclusion_probability=pl.lit(0.0)).to_arrow())
+    return Answer(funnel, _drawn(task, _thinned(task, clips), task.most_clips(funnel)).to_arrow())
 
 
 def _judged(task: Task) -> pl.LazyFrame:
@@ -141,6 +144,100 @@ def _events(task: Task) -> pl.LazyFrame:
             & (pl.col("effective_from") <= pl.col("occurred_at")).fill_null(False),
         )
     )
+
+
+def _lot(key: str) -> pl.Expr:
+    """The number that the product gives a clip: MD5, read as a little-endian number, of which 64 bits are enough."""
+    digest = plh.concat_str(pl.lit(key), pl.col("clip_id")).nchash.md5()
+    return digest.str.slice(16).str.decode("hex").bin.reinterpret(dtype=pl.UInt64, endianness="little")
+
+
+def _thinned(task: Task, clips: pl.DataFrame) -> pl.DataFrame:
+    """Phase 1: of each clip its rivals, whether it survives, and a cell (null where it has no rivals)."""
+    cap = task.sampling.clips_per_person
+    clips = clips.with_columns(billed_ms=((pl.col("duration_ms") + 499) // 500 * 500).cast(pl.Int64))
+    cells = (
+        clips.lazy()
+        .select("clip_no", "clip_id", "stratum", "duration_ms", person_id="person_ids")
+        .explode("person_id", empty_as_null=True)
+        .filter(pl.len().over("person_id") > cap)
+        .sort("person_id", "stratum", "duration_ms", "clip_id")
+        .with_columns(person_no=pl.col("person_id").rle_id())
+        .with_columns(rank=pl.int_range(pl.len()).over("person_no"), clips=pl.len().over("person_no"))
+        .select(
+            "clip_no", cell=pl.col("person_no") * cap + pl.col("rank") * cap // pl.col("clips"), lot=_lot(task.key("person"))
+        )
+        .with_columns(clips=pl.len().over("cell"), is_lowest=pl.col("lot") == pl.col("lot").min().over("cell"))
+    )
+    rivals = (
+        cells.group_by("clip_no")
+        .agg(pl.col("clips").sum(), is_kept=pl.col("is_lowest").all(), cell=pl.col("cell").min(), last=pl.col("cell").max())
+        # Clips that are rivals in both cells count once. More than two participants there are not in these worlds.
+        .with_columns(shared=pl.when(pl.col("cell") != pl.col("last")).then(pl.len().over("cell", "last")).otherwise(0))
+        .select("clip_no", "is_kept", "cell", rivals=(pl.col("clips") - pl.col("shared")).cast(pl.Int64))
+        .collect()
+    )
+    return clips.join(rivals, on="clip_no", how="left").with_columns(
+        pl.col("is_kept").fill_null(True), pl.col("rivals").fill_null(1), weight=pl.lit(1.0)
+    )
+
+
+def _drawn(task: Task, clips: pl.DataFrame, most_clips: int) -> pl.DataFrame:
+    """Phase 2: clip_id, inclusion_probability of the chosen."""
+    group = ["stratum", "billed_ms", "weight", "rivals"]
+    reach = (
+        clips.group_by(group)
+        .agg(clips=pl.len().cast(pl.Int64), kept=pl.col("is_kept").sum().cast(pl.Int64), duration_ms=pl.col("duration_ms").sum().cast(pl.Int64))
+        .sort(group)
+    )
+    rivalling = clips.filter(pl.col("cell").is_not_null())
+    hit, budget = task.drawn_of_groups(_strings(reach), lambda level: _variance(rivalling, level), most_clips)
+    return (
+        clips.lazy()
+        .filter("is_kept")
+        .join(pl.from_arrow(hit).lazy(), on=group)
+        .join(pl.from_arrow(budget).lazy(), on="stratum")
+        .with_columns(lot=_lot(task.key("stratum")))
+        .sort("group_no", "lot", "duration_ms")
+        .filter(pl.int_range(pl.len()).over("group_no") < pl.col("hits"))
+        .sort("clip_id", "stratum", "duration_ms", "group_no")
+        .unique("clip_id", keep="first", maintain_order=True)
+        .sort("lot", "clip_id")
+        .filter(pl.col("duration_ms").cast(pl.Int64).cum_sum().over("stratum") <= pl.col("budget_ms"))
+        .head(most_clips)
+        .select("clip_id", inclusion_probability="probability")
+        .collect()
+    )
+
+
+def _strings(frame: pl.DataFrame) -> pa.Table:
+    """Arrow's plain strings, which numpy reads; Polars has views."""
+    return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+
+
+def _variance(clips: pl.DataFrame, level: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    """What of a stratum's length and clips varies with the outcome of the thinning, cell by cell; as in variance.sql."""
+    rivals, q = pl.col("rivals"), pl.min_horizontal(1.0, pl.col("level") * pl.col("weight") * pl.col("rivals"))
+    levels = pl.LazyFrame({"stratum": list(level), "level": list(level.values())}, {"stratum": pl.String, "level": pl.Float64})
+    rows = (
+        clips.lazy()
+        .join(levels, on="stratum")
+        .with_columns(q=q)
+        .select(
+            "stratum",
+            "cell",
+            billed_2=(pl.col("q") * pl.col("billed_ms") * pl.col("q") * pl.col("billed_ms") / rivals).round(),
+            billed_1=(pl.col("q") * pl.col("billed_ms") / rivals).round(),
+            clips_2=(pl.col("q") * pl.col("q") / rivals * 1_000_000).round(),
+            clips_1=(pl.col("q") / rivals * 1000).round(),
+        )
+        .group_by("stratum", "cell")
+        .sum()
+        .group_by("stratum")
+        .agg(*((pl.col(f"{c}_2") - pl.col(f"{c}_1").pow(2)).clip(0).round().sum().alias(c) for c in ("billed", "clips")))
+        .collect()
+    )
+    return {stratum: (billed, clips) for stratum, billed, clips in rows.iter_rows()}
 
 
 if __name__ == "__main__":
