@@ -124,7 +124,7 @@ def _verdicts(task: Task, heard: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _events(task: Task) -> pl.LazyFrame:
-    """What was said about our purpose and is known: person_id, occurred_at, is_grant, and whether it grants anything."""
+    """What is known to be said about our purpose: person_id, occurred_at, is_grant, is_granted (is it one that counts)."""
     notices = pl.LazyFrame(
         {
             "notice_version": list(task.disclosing),
@@ -165,13 +165,20 @@ def _thinned(task: Task, clips: pl.DataFrame) -> pl.DataFrame:
         .with_columns(person_no=pl.col("person_id").rle_id())
         .with_columns(rank=pl.int_range(pl.len()).over("person_no"), clips=pl.len().over("person_no"))
         .select(
-            "clip_no", cell=pl.col("person_no") * cap + pl.col("rank") * cap // pl.col("clips"), lot=_lot(task.key("person"))
+            "clip_no",
+            cell=pl.col("person_no") * cap + pl.col("rank") * cap // pl.col("clips"),
+            lot=_lot(task.key("person")),
         )
         .with_columns(clips=pl.len().over("cell"), is_lowest=pl.col("lot") == pl.col("lot").min().over("cell"))
     )
     rivals = (
         cells.group_by("clip_no")
-        .agg(pl.col("clips").sum(), is_kept=pl.col("is_lowest").all(), cell=pl.col("cell").min(), last=pl.col("cell").max())
+        .agg(
+            pl.col("clips").sum(),
+            is_kept=pl.col("is_lowest").all(),
+            cell=pl.col("cell").min(),
+            last=pl.col("cell").max(),
+        )
         # Clips that are rivals in both cells count once. More than two participants there are not in these worlds.
         .with_columns(shared=pl.when(pl.col("cell") != pl.col("last")).then(pl.len().over("cell", "last")).otherwise(0))
         .select("clip_no", "is_kept", "cell", rivals=(pl.col("clips") - pl.col("shared")).cast(pl.Int64))
@@ -187,7 +194,11 @@ def _drawn(task: Task, clips: pl.DataFrame, most_clips: int) -> pl.DataFrame:
     group = ["stratum", "billed_ms", "weight", "rivals"]
     reach = (
         clips.group_by(group)
-        .agg(clips=pl.len().cast(pl.Int64), kept=pl.col("is_kept").sum().cast(pl.Int64), duration_ms=pl.col("duration_ms").sum().cast(pl.Int64))
+        .agg(
+            clips=pl.len().cast(pl.Int64),
+            kept=pl.col("is_kept").sum().cast(pl.Int64),
+            duration_ms=pl.col("duration_ms").sum().cast(pl.Int64),
+        )
         .sort(group)
     )
     rivalling = clips.filter(pl.col("cell").is_not_null())
@@ -216,9 +227,11 @@ def _strings(frame: pl.DataFrame) -> pa.Table:
 
 
 def _variance(clips: pl.DataFrame, level: Mapping[str, float]) -> dict[str, tuple[float, float]]:
-    """What of a stratum's length and clips varies with the outcome of the thinning, cell by cell; as in variance.sql."""
+    """How far the length and the clips of each stratum vary with the outcome of the thinning; as in variance.sql."""
     rivals, q = pl.col("rivals"), pl.min_horizontal(1.0, pl.col("level") * pl.col("weight") * pl.col("rivals"))
-    levels = pl.LazyFrame({"stratum": list(level), "level": list(level.values())}, {"stratum": pl.String, "level": pl.Float64})
+    levels = pl.LazyFrame(
+        {"stratum": list(level), "level": list(level.values())}, {"stratum": pl.String, "level": pl.Float64}
+    )
     rows = (
         clips.lazy()
         .join(levels, on="stratum")
@@ -234,7 +247,9 @@ def _variance(clips: pl.DataFrame, level: Mapping[str, float]) -> dict[str, tupl
         .group_by("stratum", "cell")
         .sum()
         .group_by("stratum")
-        .agg(*((pl.col(f"{c}_2") - pl.col(f"{c}_1").pow(2)).clip(0).round().sum().alias(c) for c in ("billed", "clips")))
+        .agg(
+            *((pl.col(f"{c}_2") - pl.col(f"{c}_1").pow(2)).clip(0).round().sum().alias(c) for c in ("billed", "clips"))
+        )
         .collect()
     )
     return {stratum: (billed, clips) for stratum, billed, clips in rows.iter_rows()}
