@@ -31,7 +31,7 @@ def _read(files: list[str], columns: list[str], **options: object) -> pd.DataFra
 
 
 def _judged(task: Task) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Every clip of the window with the first reason that keeps it out, or null; and clip_no, person_id of who is audible."""
+    """Every clip of the window with the first reason that keeps it out, or null; and who is audible in which."""
     clips = _read(task.clip_files(), [*_NEEDED, "participants"], partitioning=None)
     heard = clips["participants"].explode().struct.field("person_id").rename("person_id")
     clips["reason"] = _basic_reason(task, clips, heard)
@@ -99,7 +99,7 @@ def _verdicts(task: Task, heard: pd.DataFrame) -> pd.Series:
 
 
 def _events(task: Task) -> pd.DataFrame:
-    """What is known to be said about our purpose: person_id, occurred_at, is_grant, is_granted (is it one that counts)."""
+    """What is known to be said about our purpose: person_id, occurred_at, is_grant, is_granted (whether it counts)."""
     columns = ["person_id", "decision", "notice_version", "occurred_at", "received_at"]
     events = _read(task.files("consent_events"), columns, filters=[("purpose", "==", PURPOSE)])
     events = events[events["received_at"] <= task.now]
@@ -168,15 +168,15 @@ def _variance(clips: pd.DataFrame, level: Mapping[str, float]) -> dict[str, tupl
         {
             "stratum": clips["stratum"],
             "cell": clips["cell"],
-            "billed_2": np.rint(q * billed * q * billed / rivals),
-            "billed_1": np.rint(q * billed / rivals),
-            "clips_2": np.rint(q * q / rivals * 1_000_000),
-            "clips_1": np.rint(q / rivals * 1000),
+            "billed_2": (q * billed) ** 2 / rivals,
+            "billed_1": q * billed / rivals,
+            "clips_2": q**2 / rivals,
+            "clips_1": q / rivals,
         }
     )
     of_cell = parts.groupby(["stratum", "cell"], as_index=False).sum()
     for name in ("billed", "clips"):
-        of_cell[name] = np.rint((of_cell[f"{name}_2"] - of_cell[f"{name}_1"] ** 2).clip(lower=0))
+        of_cell[name] = (of_cell[f"{name}_2"] - of_cell[f"{name}_1"] ** 2).clip(lower=0)
     sums = of_cell.groupby("stratum")[["billed", "clips"]].sum()
     return {stratum: (billed, clips) for stratum, billed, clips in sums.itertuples()}
 

@@ -124,7 +124,7 @@ def _verdicts(task: Task, heard: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _events(task: Task) -> pl.LazyFrame:
-    """What is known to be said about our purpose: person_id, occurred_at, is_grant, is_granted (is it one that counts)."""
+    """What is known to be said about our purpose: person_id, occurred_at, is_grant, is_granted (whether it counts)."""
     notices = pl.LazyFrame(
         {
             "notice_version": list(task.disclosing),
@@ -239,17 +239,15 @@ def _variance(clips: pl.DataFrame, level: Mapping[str, float]) -> dict[str, tupl
         .select(
             "stratum",
             "cell",
-            billed_2=(pl.col("q") * pl.col("billed_ms") * pl.col("q") * pl.col("billed_ms") / rivals).round(),
-            billed_1=(pl.col("q") * pl.col("billed_ms") / rivals).round(),
-            clips_2=(pl.col("q") * pl.col("q") / rivals * 1_000_000).round(),
-            clips_1=(pl.col("q") / rivals * 1000).round(),
+            billed_2=(pl.col("q") * pl.col("billed_ms")) ** 2 / rivals,
+            billed_1=pl.col("q") * pl.col("billed_ms") / rivals,
+            clips_2=pl.col("q") ** 2 / rivals,
+            clips_1=pl.col("q") / rivals,
         )
         .group_by("stratum", "cell")
         .sum()
         .group_by("stratum")
-        .agg(
-            *((pl.col(f"{c}_2") - pl.col(f"{c}_1").pow(2)).clip(0).round().sum().alias(c) for c in ("billed", "clips"))
-        )
+        .agg(*((pl.col(f"{c}_2") - pl.col(f"{c}_1").pow(2)).clip(0).sum().alias(c) for c in ("billed", "clips")))
         .collect()
     )
     return {stratum: (billed, clips) for stratum, billed, clips in rows.iter_rows()}

@@ -135,7 +135,7 @@ def _verdicts(spark: SparkSession, task: Task, heard: DataFrame) -> DataFrame:
 
 
 def _events(spark: SparkSession, task: Task) -> DataFrame:
-    """What is known to be said about our purpose: person_id, occurred_at, is_grant, is_granted (is it one that counts)."""
+    """What is known to be said about our purpose: person_id, occurred_at, is_grant, is_granted (whether it counts)."""
     notices = spark.createDataFrame(
         [(version, notice.effective_from) for version, notice in task.disclosing.items()],
         "notice_version string, effective_from timestamp",
@@ -239,10 +239,10 @@ def _variance(spark: SparkSession, clips: DataFrame, level: Mapping[str, float])
         .withColumn("q", f.least(f.lit(1.0), f.col("level") * f.col("weight") * rivals))
         .groupBy("stratum", "cell")
         .agg(
-            f.sum(f.rint(q * billed * q * billed / rivals)).alias("billed_square"),
-            f.sum(f.rint(q * billed / rivals)).alias("billed_mean"),
-            f.sum(f.rint(q * q / rivals * 1_000_000)).alias("clips_square"),
-            f.sum(f.rint(q / rivals * 1000)).alias("clips_mean"),
+            f.sum(q * billed * q * billed / rivals).alias("billed_square"),
+            f.sum(q * billed / rivals).alias("billed_mean"),
+            f.sum(q * q / rivals).alias("clips_square"),
+            f.sum(q / rivals).alias("clips_mean"),
         )
         .groupBy("stratum")
         .agg(*(f.sum(_above_zero(f"{name}_square", f"{name}_mean")).alias(name) for name in ("billed", "clips")))
@@ -251,7 +251,7 @@ def _variance(spark: SparkSession, clips: DataFrame, level: Mapping[str, float])
 
 
 def _above_zero(square: str, mean: str) -> Column:
-    return f.rint(f.greatest(f.col(square) - f.col(mean) * f.col(mean), f.lit(0.0)))
+    return f.greatest(f.col(square) - f.col(mean) * f.col(mean), f.lit(0.0))
 
 
 if __name__ == "__main__":
