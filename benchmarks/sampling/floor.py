@@ -41,9 +41,10 @@ SCANS = {
 def scan(task: Task) -> dict[str, int]:
     """How many rows of each relation were read."""
     rows = {}
+    read_files = {"clips": task.clip_files(), "delivered": task.delivered_files()}
     with Tables() as tables:
         for name, statement in SCANS.items():
-            tables.view(name, task.clip_files() if name == "clips" else task.files(name))
+            tables.view(name, read_files.get(name) or task.files(name))
             [found] = tables._connection.execute(statement).fetchall()
             rows[name] = found[0]
     return rows

@@ -3,6 +3,7 @@
 import base64
 import json
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 
 import duckdb
@@ -41,8 +42,10 @@ def _select(task: Task, folder: NightFolder) -> None:
 
 
 def _delivered(task: Task) -> pa.Table:
-    """The clips that other nights took, read from one file a batch, as the crosswalks are."""
-    batches = [pq.read_table(f, columns=["clip_id", "is_recalled"]) for f in task.files("delivered")]
+    """The clips of the window that other nights took, from one file a batch, as the crosswalks are read."""
+    since = [("recorded_at", ">=", task.oldest - timedelta(days=1))]
+    columns = ["clip_id", "is_recalled"]
+    batches = [pq.read_table(f, columns=columns, filters=since) for f in task.files("delivered")]
     once = pa.concat_tables(batches).group_by("clip_id").aggregate([("is_recalled", "max")])
     return once.rename_columns(selection.TAKEN.names).cast(selection.TAKEN)
 

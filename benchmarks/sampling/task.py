@@ -86,6 +86,11 @@ class Task:
     def _partitions(self) -> list[Path]:
         return sorted((self.world / "clips").glob("recorded_date=*/*.parquet"))
 
+    def delivered_files(self) -> list[str]:
+        """What earlier nights delivered of the window, a file a day."""
+        first = str((self.oldest - timedelta(days=1)).date())
+        return [f for f in self.files("delivered") if Path(f).stem >= first]
+
     def files(self, relation: str) -> list[str]:
         return [str(f) for f in sorted((self.world / relation).glob("*.parquet"))]
 

@@ -38,7 +38,7 @@ def _judged(task: Task) -> tuple[pd.DataFrame, pd.DataFrame]:
     heard = heard[clips["reason"].isna().reindex(heard.index)].rename_axis("clip_no").reset_index().drop_duplicates()
     personal = _verdicts(task, heard.assign(recorded_at=clips["recorded_at"].reindex(heard["clip_no"]).array))
     clips["reason"] = clips["reason"].fillna(personal.reindex(clips.index))
-    taken = _read(task.files("delivered"), ["clip_id", "is_recalled"]).set_index("clip_id")["is_recalled"]
+    taken = _read(task.delivered_files(), ["clip_id", "is_recalled"]).set_index("clip_id")["is_recalled"]
     before = clips["clip_id"].map(taken).map({True: "recalled", False: "already_delivered"})
     clips["reason"] = clips["reason"].fillna(before)
     return clips, heard

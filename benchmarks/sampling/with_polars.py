@@ -29,7 +29,7 @@ def _judged(task: Task) -> pl.LazyFrame:
         .select("clip_no", "recorded_at", person_id="person_ids")
         .explode("person_id", empty_as_null=True)
     )
-    taken = pl.scan_parquet(task.files("delivered"))
+    taken = pl.scan_parquet(task.delivered_files()).select("clip_id", "is_recalled")
     personal = pl.col("personal_reason").is_not_null()
     return (
         clips.join(_verdicts(task, heard), on="clip_no", how="left")

@@ -49,7 +49,7 @@ def _judged(spark: SparkSession, task: Task) -> DataFrame:
     heard = clips.where(f.col("basic_reason").isNull()).select(
         "clip_no", "recorded_at", f.explode("person_ids").alias("person_id")
     )
-    taken = spark.read.parquet(str(task.world / "delivered"))
+    taken = spark.read.parquet(*task.delivered_files()).select("clip_id", "is_recalled")
     return (
         clips.join(_verdicts(spark, task, heard), "clip_no", "left")
         .join(taken, "clip_id", "left")

@@ -51,8 +51,10 @@ def _day(world: duckdb.DuckDBPyConnection, folder: Path, day: date, first: int, 
     if clips == 0:
         return
     _set(world, day=day, first_clip=first, day_clips=clips)
-    (folder / "clips" / f"recorded_date={day}").mkdir(parents=True)
-    _write(world, "clips", folder / "clips" / f"recorded_date={day}" / "part-0.parquet")
+    clips_file = folder / "clips" / f"recorded_date={day}" / "part-0.parquet"
+    clips_file.parent.mkdir(parents=True)
+    _write(world, "clips", clips_file)
+    world.read_parquet(str(clips_file)).create_view("clips", replace=True)
     _write(world, "delivered", folder / "delivered" / f"{day}.parquet")
 
 
