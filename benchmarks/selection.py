@@ -9,7 +9,7 @@ a process of its own, start-up included, on the same two cores, in turn; the med
             millionth, as they compute in floating point what we compute in whole numbers
 
 `make bench` installs what the contenders need; without it their rows say what is missing. 100 million clips take
-15 GB of disk and a quarter of an hour to make: `--clips 100000000`.
+10 GB of disk and some ten minutes to make: `--clips 100000000`.
 """
 
 import argparse
