@@ -14,8 +14,8 @@ SELECT
     ) AS stratum,
     j.duration_ms,
     (j.duration_ms + $step_ms - 1) // $step_ms * $step_ms AS billed_ms,
-    coalesce(w.weight, 1.0) AS weight,
-    j.is_busy
+    coalesce(w.weight, 1.0) AS weight
 FROM judged j
 LEFT JOIN weight w ON w.clip_id = j.clip_id
-WHERE j.reason IS NULL AND j.clip_id NOT IN (SELECT clip_id FROM set_aside)
+LEFT JOIN set_aside s ON s.clip_id = j.clip_id
+WHERE j.reason IS NULL AND s.clip_id IS NULL

@@ -4,4 +4,4 @@ SELECT d.clip_no, d.clip_id, d.stratum, d.duration_ms, l.person_id, a.person_no,
 FROM drawable d
 JOIN audible a ON a.clip_no = d.clip_no
 JOIN listener l ON l.rowid = a.person_no
-WHERE d.is_busy AND l.is_busy
+WHERE a.is_busy

@@ -1,5 +1,5 @@
--- Every clip of the landing window with the first of the reasons that lie in the clip itself; `is_clear` when nothing
--- can be held against it by those who are audible. `judged` adds the other reasons. Reads: clips, clear.
+-- Every clip of the landing window with the first of the reasons that lie in the clip itself; a participant is clear when
+-- nothing can be held against the clip on their part. `judged` adds the other reasons. Reads: clips, clear.
 -- Participants stand by their numbers as n1 and n2, and where there are more as a list of all their ids.
 CREATE TEMP TABLE looked AS
 SELECT
@@ -25,10 +25,10 @@ SELECT
         WHEN c.duration_ms < $min_duration_ms THEN 'too_short'
         WHEN c.duration_ms > $max_duration_ms THEN 'too_long'
     END AS reason,
-    c.people <= 2
-        AND coalesce(c.recorded_at >= a.clear_from, FALSE)
-        AND (c.people = 1 OR coalesce(c.recorded_at >= b.clear_from, FALSE)) AS is_clear,
-    coalesce(a.is_busy, FALSE) OR coalesce(b.is_busy, FALSE) OR c.people > 2 AS is_busy
+    coalesce(c.recorded_at >= a.clear_from, FALSE) AS is_clear1,
+    coalesce(c.recorded_at >= b.clear_from, FALSE) AS is_clear2,
+    coalesce(a.is_busy, FALSE) AS is_busy1,
+    coalesce(b.is_busy, FALSE) AS is_busy2
 FROM (
     SELECT
         clip_id,

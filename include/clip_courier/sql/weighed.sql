@@ -1,4 +1,4 @@
--- What the participants of the clips that are not clear have against it, the first reason of: restricted, minor,
+-- What those participants who are not clear have against a clip, the first reason of: restricted, minor,
 -- not_consented, withdrawn; also of clips that are refused for another reason, as a withdrawal must be seen when a clip
 -- has grown too old as well. `clip_no` is the rowid in looked. Reads: looked, listener, event, person.
 CREATE TEMP TABLE weighed AS
@@ -6,7 +6,7 @@ WITH heard AS (
     SELECT a.clip_no, l.recorded_at, a.person_no
     FROM audible a
     JOIN looked l ON l.rowid = a.clip_no
-    WHERE NOT l.is_clear AND NOT l.is_unknown AND coalesce(l.reason <> 'malformed', TRUE)
+    WHERE a.is_open AND NOT l.is_unknown AND coalesce(l.reason <> 'malformed', TRUE)
 ),
 looked_at AS (
     SELECT DISTINCT person_no FROM heard
