@@ -3,10 +3,12 @@
 import base64
 import random
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import permutations
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -238,6 +240,82 @@ def written(folder: Path, clips: Sequence[Row], events: Sequence[Row] = (), pers
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(relation(rows, schema), path)
     return folder
+
+
+def reasons_of(rows: Sequence[Row], events: Sequence[Row], persons: Sequence[Row], now: datetime = NOW) -> Row:
+    """clip_id → reason, as of `now`."""
+    with Tables(threads=1) as tables:
+        tables.register("clips", relation(rows, CLIPS))
+        tables.register("consent_events", relation(events, CONSENT_EVENTS))
+        tables.register("persons", relation(persons, PERSONS))
+        tables.register("taken", TAKEN.empty_table())
+        tables.register("exposure", EXPOSURE.empty_table())
+        selection.judge(tables, now, POLICY)
+        return {
+            row["clip_id"]: row["reason"] for row in tables._connection.table("judged").to_arrow_table().to_pylist()
+        }
+
+
+def withdrawal(person: str, at: datetime, **changes: Any) -> Row:
+    return grant(person, **{"decision": "withdrawn", "occurred_at": at, "received_at": at, **changes})
+
+
+def test_judge_asks_every_one_of_a_hundred_participants() -> None:
+    crowd = [f"p{n}" for n in range(100)]
+    rows = [clip("all", *crowd), clip("twice", *crowd, *crowd), clip("most", *crowd[:99]), clip("few", *crowd[:2])]
+    events, persons = [grant(p) for p in crowd], [adult(p) for p in crowd]
+    assert reasons_of(rows, events, persons) == dict.fromkeys(["all", "twice", "most", "few"])
+    gone = [*events, withdrawal("p99", ORDINARY + HOUR)]
+    assert reasons_of(rows, gone, persons) == {"all": "withdrawn", "twice": "withdrawn", "most": None, "few": None}
+    silent = [event for event in events if event["person_id"] != "p99"]
+    assert reasons_of(rows, silent, persons)["all"] == "not_consented"
+    young = [row if row["person_id"] != "p99" else row | {"birth_year": 2010} for row in persons]
+    assert reasons_of(rows, gone, young)["all"] == "minor"
+
+
+def test_judge_never_lets_a_new_grant_revive_what_was_recorded_before() -> None:
+    """Grant, withdrawal, grant again, told in any order: only what was recorded after the second grant is eligible."""
+    moments = [ORDINARY + n * HOUR for n in range(5)]
+    rows = [clip(f"c{n}", "ada", recorded_at=moment) for n, moment in enumerate(moments)]
+    events = [grant("ada"), withdrawal("ada", ORDINARY + 2 * HOUR), grant("ada", occurred_at=ORDINARY + 3 * HOUR)]
+    expected = {"c0": "withdrawn", "c1": "withdrawn", "c2": "not_consented", "c3": None, "c4": None}
+    for order in permutations(events):
+        assert reasons_of(rows, order, [adult("ada")]) == expected
+    # What was known before the withdrawal arrived.
+    late = [events[0], events[1] | {"received_at": NOW + TICK}, events[2]]
+    assert set(reasons_of(rows, late, [adult("ada")]).values()) == {None}
+    assert reasons_of(rows, late, [adult("ada")], now=NOW + TICK) == expected
+
+
+BORDERS = [
+    datetime(2026, 10, 25, 1, 0, tzinfo=UTC),  # the hour that Central Europe's clocks show twice
+    datetime(2026, 11, 1, 6, 0, tzinfo=UTC),  # the hour that New York's show twice
+    datetime(2026, 10, 1, 0, 0, tzinfo=UTC),  # a UTC midnight; after one at which leap seconds are inserted
+]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata"])
+def test_judge_knows_no_time_but_utc(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On whatever clock the machine runs: to the microsecond around an hour that occurs twice, and a year's end."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        for border in BORDERS:
+            rows = [clip(f"{n}", "ada", recorded_at=border + n * TICK) for n in (-1, 0, 1)]
+            events = [grant("ada", occurred_at=border), withdrawal("ben", border)]
+            assert reasons_of(rows, events, [adult("ada")]) == {"-1": "not_consented", "0": None, "1": None}
+        turn = datetime(2027, 1, 1, tzinfo=UTC)
+        born = [{**adult("ada"), "birth_year": 2008}]
+        rows = [clip("old year", "ada", recorded_at=turn - TICK), clip("new year", "ada", recorded_at=turn)]
+        found = reasons_of(rows, [grant("ada")], born, now=turn + HOUR)
+        assert found == {"old year": "minor", "new year": None}
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_judge_takes_a_person_without_a_row_for_a_minor() -> None:
+    assert reasons_of([clip("c", "ada")], [grant("ada")], []) == {"c": "minor"}
 
 
 def chosen(root: Path) -> Path:
