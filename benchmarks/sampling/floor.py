@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import duckdb
-from sampling.task import Task
 
 from clip_courier.tables import Tables
+from sampling.task import Task
 
 # The length of a text and the sum of a number are the cheapest that make each value be decoded.
 SCANS = {

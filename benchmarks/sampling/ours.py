@@ -9,12 +9,12 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
-from sampling.task import KEY, Answer, Task, answered
 
 from clip_courier import selection
 from clip_courier.landing import Landing
 from clip_courier.model import Connection, NightFolder, Root
 from clip_courier.pseudonyms import Pseudonyms
+from sampling.task import KEY, Answer, Task, answered
 
 
 def sample(task: Task) -> Answer:

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from clip_courier.sampling_plan import Variance, hits, planned
-from sampling.world import NIGHT, NOW
 
+from clip_courier.sampling_plan import Variance, hits, planned
 from clip_courier.settings import INCLUDE, Notice, Policy, Sampling, load_settings
+from sampling.world import NIGHT, NOW
 
 # Recordings are kept for so long in this measurement; the other rules are those of include/policy.
 RETENTION_DAYS = 30

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from sampling.task import Answer, Task, answered
 
 from clip_courier.model import PURPOSE
+from sampling.task import Answer, Task, answered
 
 _NEEDED = ["clip_id", "product", "activation", "locale", "country", "recorded_at", "duration_ms"]
 

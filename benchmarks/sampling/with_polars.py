@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import polars as pl
 import polars_hash as plh
 import pyarrow as pa
-from sampling.task import Answer, Task, answered
 
 from clip_courier.model import PURPOSE
+from sampling.task import Answer, Task, answered
 
 
 def sample(task: Task) -> Answer:

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import pyspark
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as f
-from sampling.task import Answer, Task, answered
 
 from clip_courier.model import PURPOSE
+from sampling.task import Answer, Task, answered
 
 _NEEDED = ["clip_id", "product", "activation", "locale", "country", "recorded_at", "duration_ms"]
 

@@ -25,7 +25,7 @@ of_cell AS (
 )
 SELECT
     stratum,
-    sum(greatest(billed_squared - billed * billed, 0))::DOUBLE / 1e24 AS billed,
-    sum(greatest(clips_squared - clips * clips, 0))::DOUBLE / 1e30 AS clips
+    sum(greatest(billed_squared - billed * billed, 0) // 1000000000000)::DOUBLE / 1e12 AS billed,
+    sum(greatest(clips_squared - clips * clips, 0) // 1000000000000)::DOUBLE / 1e18 AS clips
 FROM of_cell
 GROUP BY stratum
