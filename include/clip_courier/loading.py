@@ -34,6 +34,7 @@ _CROSSWALK: Final = pa.schema(
         ("recorded_at", _AT),
         ("duration_ms", pa.int32()),
         ("inclusion_probability", pa.float64()),
+        ("is_withheld", pa.bool_()),
         ("speaker_key", pa.string()),
         ("hypotheses", CLIPS.field("hypotheses").type),
     ]
@@ -104,7 +105,14 @@ _REFUSED: Final = pa.schema(
     ]
 )
 _FUNNEL: Final = pa.schema(
-    [("night", pa.date32()), ("step", pa.string()), ("reason", pa.string()), ("clips", pa.int64())]
+    [
+        ("night", pa.date32()),
+        ("step", pa.string()),
+        ("reason", pa.string()),
+        ("stratum", pa.string()),
+        ("clips", pa.int64()),
+        ("hours", pa.float64()),
+    ]
 )
 # Rows that a transcriber found too hard to read on: nobody reads them a second time.
 _NOT_SHOWN: Final = frozenset({"sensitive", "distress"})
@@ -290,8 +298,14 @@ def _funnel(root: Root) -> Iterable[dict[str, Any]]:
             counts = json.loads(folder.funnel.read_text(encoding="utf-8"))
             for reason, clips in counts["refused"].items():
                 yield {"night": folder.night, "step": "refused", "reason": reason, "clips": clips}
-            for step in ("clips", "eligible", "selected"):
-                yield {"night": folder.night, "step": step, "clips": counts[step]}
+            for step in ("clips", "eligible", "set_aside", "overheard", "selected"):
+                yield {"night": folder.night, "step": step, "clips": counts.get(step, 0)}
+            for one in counts.get("plan", []):
+                of = {"night": folder.night, "stratum": one["stratum"]}
+                yield {**of, "step": "stratum_eligible", "clips": one["eligible"], "hours": one["eligible_hours"]}
+                yield {**of, "step": "stratum_wanted", "hours": one["wanted_hours"]}
+                yield {**of, "step": "stratum_budget", "reason": one["limit"], "hours": one["budget_hours"]}
+                yield {**of, "step": "stratum_chosen", "clips": one["chosen"], "hours": one["chosen_hours"]}
         if folder.quality.exists():
             counts = json.loads(folder.quality.read_text(encoding="utf-8"))
             for reason, clips in counts["reasons"].items():

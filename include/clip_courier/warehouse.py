@@ -60,3 +60,11 @@ def publish(path: Path, relations: Mapping[str, pa.Table], now: datetime) -> dic
             counts = {row["table_name"]: row["rows"] for row in tables.run("table_sizes").to_pylist()}
         build.replace(path)
     return counts
+
+
+def spread_of_scores(path: Path) -> dict[str, float]:
+    """Stratum → the standard deviation of what clips add to its word error rate; none where nothing is published."""
+    if not path.exists():
+        return {}
+    with Tables(path, is_read_only=True) as tables:
+        return {row["stratum"]: row["spread"] for row in tables.run("spread_of_scores").to_pylist()}

@@ -910,8 +910,8 @@ OTHERS: Final = ("Airflow's SFTPOperator", "OpenSSH `sftp`", "rclone")
 INTRODUCTION: Final = """# Faults
 
 Written from the table in `tests/clip_courier/test_faults.py`, which makes each of them happen to a real delivery; a
-test keeps this page fresh (`CLIP_COURIER_WRITE=1` writes it). In every row the fault is put right afterwards, the next run
-delivers, and the vendor has one file and one ready file whose hashes agree with the ledger.
+test keeps this page fresh (`CLIP_COURIER_WRITE=1` writes it). In every row the fault is put right afterwards, the next
+run delivers, and the vendor has one file and one ready file whose hashes agree with the ledger.
 
 The error's own text and what to do next (`errors.py`) are one line of the log. Silence ends a step after `timeout_s`,
 30 seconds unless the connection says otherwise. What one vendor's server does never keeps another vendor waiting.

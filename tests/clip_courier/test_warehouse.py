@@ -29,6 +29,7 @@ CLIPS = pa.schema(
         ("recorded_week", pa.string()),
         ("duration_ms", pa.int32()),
         ("inclusion_probability", pa.float64()),
+        ("is_withheld", pa.bool_()),
         ("is_overlap", pa.bool_()),
         ("speaker_key", pa.string()),
     ]
@@ -40,6 +41,7 @@ def _clip(key: str, stratum: str, speaker: str, probability: float = 1.0, batch_
     more = {"recorded_week": "2026-W47", "duration_ms": 1000, "is_overlap": False, "stratum": stratum}
     return {"clip_key": key, "batch_id": batch_id, **fixed, **more} | {
         "inclusion_probability": probability,
+        "is_withheld": False,
         "speaker_key": speaker,
     }
 

@@ -11,6 +11,7 @@ SELECT
     c.duration_ms,
     c.inclusion_probability,
     count(*) OVER (PARTITION BY c.clip_key, b.night) > 1 AS is_overlap,
+    c.is_withheld,
     c.speaker_key
 FROM crosswalk c
 JOIN ledger_batches b ON b.batch_id = c.batch_id

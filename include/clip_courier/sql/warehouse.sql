@@ -35,6 +35,7 @@ CREATE TABLE clips (
     duration_ms INTEGER,
     inclusion_probability DOUBLE,
     is_overlap BOOLEAN,
+    is_withheld BOOLEAN,
     speaker_key VARCHAR,
     PRIMARY KEY (clip_key, batch_id)
 );
@@ -43,13 +44,14 @@ COMMENT ON COLUMN clips.clip_key IS 'Pseudonym of the clip inside the warehouse;
 COMMENT ON COLUMN clips.batch_id IS 'Batch in which it was delivered';
 COMMENT ON COLUMN clips.night IS 'UTC date of the run that chose it';
 COMMENT ON COLUMN clips.vendor IS 'Vendor that heard it';
-COMMENT ON COLUMN clips.stratum IS 'Cell of the sampling plan: product × locale';
+COMMENT ON COLUMN clips.stratum IS 'Cell of the sampling plan, such as product × locale';
 COMMENT ON COLUMN clips.product IS 'Product that recorded it';
 COMMENT ON COLUMN clips.locale IS 'BCP 47 tag of the speech';
 COMMENT ON COLUMN clips.recorded_week IS 'ISO 8601 week of the recording';
 COMMENT ON COLUMN clips.duration_ms IS 'Length in milliseconds';
 COMMENT ON COLUMN clips.inclusion_probability IS 'Chance that the clip had of being chosen that night; its inverse is its weight';
 COMMENT ON COLUMN clips.is_overlap IS 'Whether another vendor has the same clip of the same night';
+COMMENT ON COLUMN clips.is_withheld IS 'Whether the vendor was not shown the hypotheses, to see how far they steer';
 COMMENT ON COLUMN clips.speaker_key IS 'Pseudonym of the person (of a conversation: of one of them); clips of one person go together';
 
 CREATE TABLE transcripts (
@@ -119,7 +121,7 @@ CREATE TABLE wer_by_stratum (
     speakers BIGINT
 );
 COMMENT ON TABLE wer_by_stratum IS 'Word error rate of the recogniser: errors over words, weighted by the inverse inclusion probability (Hájek)';
-COMMENT ON COLUMN wer_by_stratum.stratum IS 'Cell of the sampling plan: product × locale';
+COMMENT ON COLUMN wer_by_stratum.stratum IS 'Cell of the sampling plan, such as product × locale';
 COMMENT ON COLUMN wer_by_stratum.estimate IS 'Word error rate, 0.1 is 10 %; may exceed 1';
 COMMENT ON COLUMN wer_by_stratum.ci_low IS 'Lower end of the 95 % interval (linearised variance, persons as clusters); null with one person';
 COMMENT ON COLUMN wer_by_stratum.ci_high IS 'Upper end of the 95 % interval; null with one person';
@@ -189,10 +191,14 @@ CREATE TABLE nights (
     night DATE,
     step VARCHAR,
     reason VARCHAR,
-    clips BIGINT
+    stratum VARCHAR,
+    clips BIGINT,
+    hours DOUBLE
 );
-COMMENT ON TABLE nights IS 'The funnel of each night: refused by reason, eligible, selected, validated, manifested, delivered';
+COMMENT ON TABLE nights IS 'The funnel of each night (refused by reason, eligible, selected, validated, manifested, delivered) and its sampling plan by stratum';
 COMMENT ON COLUMN nights.night IS 'UTC date of the run';
 COMMENT ON COLUMN nights.step IS 'Step of the night';
-COMMENT ON COLUMN nights.reason IS 'For refused and rejected clips the reason; null otherwise';
-COMMENT ON COLUMN nights.clips IS 'How many clips';
+COMMENT ON COLUMN nights.reason IS 'For refused and rejected clips the reason, for the budget of a stratum what limits it; null otherwise';
+COMMENT ON COLUMN nights.stratum IS 'For steps stratum_*: the cell of the sampling plan; null otherwise';
+COMMENT ON COLUMN nights.clips IS 'How many clips; null where a step has only hours';
+COMMENT ON COLUMN nights.hours IS 'For steps stratum_*: hours of audio that are eligible, wanted by its share, allowed, or chosen; null otherwise';
