@@ -11,10 +11,11 @@ import logging
 import posixpath
 import socket
 import stat
+import struct
 import sys
 import threading
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import BinaryIO, NamedTuple, TypeAlias
@@ -39,8 +40,21 @@ from clip_courier.errors import (
     ServerUnreachable,
     TransferFailed,
 )
-from clip_courier.sftp_wire import FAULTS, IN_FLIGHT_BYTES, NO_ATTRIBUTES, Lost, Refusal, Wire, reason, string
+from clip_courier.sftp_wire import (
+    FAULTS,
+    IN_FLIGHT_BYTES,
+    NO_ATTRIBUTES,
+    Lost,
+    Refusal,
+    Request,
+    Task,
+    Wire,
+    attributes_of,
+    reason,
+    string,
+)
 
+POSIX_RENAME = "posix-rename@openssh.com"
 PART = ".part"  # contract 3: an unfinished file, ignored by both sides
 MAX_NAME_BYTES = 200  # leaves room for our own suffixes under the 255 bytes of most file systems
 KEEPALIVE_S = 30
@@ -173,6 +187,36 @@ class Drop:
         """Write a small file whole, over an old one only with `replace`."""
         self.put(folder, name, io.BytesIO(data), len(data), replace=replace)
 
+    def put_many(self, folder: str, files: Mapping[str, bytes]) -> None:
+        """Write small files whole, over old ones of their names, side by side: over a far line a round trip is dear.
+
+        After a failure some have their names, each of these whole; the others may lie there as `.part`.
+        """
+        self.ensure(folder)
+        with _naming(folder):
+            self._wire.together(self._putting(self._path(folder, name), data) for name, data in files.items())
+
+    def _putting(self, final: str, data: bytes) -> Task:
+        part, size = string(final + PART), self._wire.request_bytes
+        flags = struct.pack(">I", v3.SFTP_FLAG_WRITE | v3.SFTP_FLAG_CREATE | v3.SFTP_FLAG_TRUNC)
+        opened = yield Request(v3.CMD_OPEN, (part, flags, NO_ATTRIBUTES), v3.CMD_HANDLE)
+        handle = string(opened.get_string())
+        for offset in range(0, len(data), size):
+            at = struct.pack(">Q", offset)
+            yield Request(v3.CMD_WRITE, (handle, at, string(data[offset : offset + size])))
+        yield Request(v3.CMD_CLOSE, (handle,))
+        found = attributes_of((yield Request(v3.CMD_LSTAT, (part,), v3.CMD_ATTRS)))
+        if found.size_bytes != len(data):
+            raise TransferFailed(f"{final}: {len(data)} bytes sent, {found.size_bytes} on the server")
+        try:
+            yield Request(v3.CMD_EXTENDED, (string(POSIX_RENAME), part, string(final)))
+        except Refusal as refusal:
+            if refusal.code != v3.SFTP_OP_UNSUPPORTED:
+                raise
+            with suppress(Refusal):
+                yield Request(v3.CMD_REMOVE, (string(final),))
+            yield Request(v3.CMD_RENAME, (part, string(final)))
+
     def get(self, folder: str, name: str, sink: BinaryIO, *, max_bytes: int) -> tuple[int, str]:
         """Copy a regular file into `sink`; gives its size in bytes and its SHA-256 in hex."""
         return self._read(folder, name, sink.write, max_bytes)
@@ -256,7 +300,7 @@ class Drop:
     def _rename(self, part: str, final: str, replace: bool) -> None:
         names = string(part) + string(final)
         if replace:
-            posix = string("posix-rename@openssh.com")
+            posix = string(POSIX_RENAME)
             if self._wire.ask_unless(v3.SFTP_OP_UNSUPPORTED, v3.CMD_EXTENDED, posix, names):
                 return
             self._wire.ask_unless(v3.SFTP_NO_SUCH_FILE, v3.CMD_REMOVE, string(final))

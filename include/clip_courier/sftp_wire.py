@@ -7,9 +7,10 @@ import itertools
 import struct
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
 
 import paramiko
 from paramiko import sftp as v3
@@ -41,6 +42,18 @@ class Lost(Exception):
 class Attributes(NamedTuple):
     size_bytes: int
     mode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked, and the kind of reply that is wanted."""
+
+    kind: int
+    fields: tuple[bytes, ...]
+    wanted: int = v3.CMD_STATUS
+
+
+Task: TypeAlias = Generator[Request, Any, None]
 
 
 class Wire:
@@ -84,10 +97,38 @@ class Wire:
                 raise
             return None
 
+    def together(self, tasks: Iterable[Task], at_once: int = MAX_IN_FLIGHT // 2) -> None:
+        """Work through tasks side by side, so that a round trip is waited for once and not once a task.
+
+        A task asks by yielding a Request and is given the reply. What one raises ends all of them; a Refusal is raised
+        inside the task, which may know what to do.
+        """
+        waiting, under_way = iter(tasks), dict[int, tuple[Task, Request]]()
+        for task in itertools.islice(waiting, at_once):
+            self._go_on(task, None, under_way)
+        while under_way:
+            number = next(iter(under_way))
+            task, request = under_way.pop(number)
+            try:
+                reply: paramiko.Message | Refusal = self._await(number, request.wanted)
+            except Refusal as refusal:
+                reply = refusal
+            if not self._go_on(task, reply, under_way) and (new := next(waiting, None)) is not None:
+                self._go_on(new, None, under_way)
+
+    def _go_on(self, task: Task, reply: paramiko.Message | Refusal | None, under_way: dict[int, Any]) -> bool:
+        """Give a task its reply and send what it asks next; False when it has come to its end."""
+        try:
+            request = task.throw(reply) if isinstance(reply, Refusal) else task.send(reply)
+        except StopIteration:
+            return False
+        under_way[self._send(request.kind, *request.fields)] = task, request
+        return True
+
     def attributes(self, kind: int, target: str | bytes) -> Attributes | None:
         """Of the path or handle, by the STAT request given; None when there is no such file."""
         reply = self.ask_unless(v3.SFTP_NO_SUCH_FILE, kind, string(target), wanted=v3.CMD_ATTRS)
-        return None if reply is None else _attributes(reply)
+        return None if reply is None else attributes_of(reply)
 
     @contextmanager
     def opened(self, path: str, flags: int) -> Iterator[bytes]:
@@ -162,7 +203,7 @@ class Wire:
             for _ in range(count):
                 # bytes that are not UTF-8 become characters that no safe name may hold
                 name, _long = names.get_string().decode("utf-8", "surrogateescape"), names.get_string()
-                yield name, _attributes(names)
+                yield name, attributes_of(names)
         self.ask(v3.CMD_CLOSE, handle)
 
     def _limit(self, extension: bytes) -> int:
@@ -241,7 +282,8 @@ def string(text: str | bytes) -> bytes:
     return struct.pack(">I", len(raw)) + raw
 
 
-def _attributes(reply: paramiko.Message) -> Attributes:
+def attributes_of(reply: paramiko.Message) -> Attributes:
+    """The attributes in a reply."""
     flags = reply.get_int()
     size = reply.get_int64() if flags & 1 else -1
     reply.get_bytes(8 if flags & 2 else 0)  # owner and group
