@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
@@ -30,6 +30,9 @@ from clip_courier.errors import (
 from clip_courier.model import CLIPS, CONSENT_EVENTS, PERSONS
 from clip_courier.scratch import scratch_folder
 from clip_courier.tables import Tables
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 # A clip is half a minute of speech; what is larger than this is something else.
 MAX_AUDIO_BYTES = 256 * 1024 * 1024
@@ -200,6 +203,9 @@ class Landing:
     def _attach(self, tables: Tables, name: str, paths: Sequence[str], folder: Path) -> None:
         contract = _CONTRACTS[name]
         if not self._is_local:
+            # It brings pandas along: 50 MiB that only a landing zone behind a URL needs.
+            import pyarrow.dataset as ds
+
             rows = ds.dataset(list(paths), filesystem=self._files, schema=contract, format="parquet")
             tables.register(name, _fetched(rows, name) if isinstance(self._files, pafs.PyFileSystem) else rows)
             return
@@ -234,7 +240,7 @@ class Landing:
         return path.removeprefix(self._base).lstrip("/")
 
 
-def _fetched(rows: ds.Dataset, name: str) -> pa.Table:
+def _fetched(rows: "ds.Dataset", name: str) -> pa.Table:
     """All rows in memory, where it is Python that reads the files (`fsspec+…://`).
 
     DuckDB scans a dataset with the interpreter's lock in its hand. Python's reads need that lock while they hold one of
