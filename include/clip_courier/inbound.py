@@ -18,11 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from clip_courier.batch_files import read_crosswalk, read_own
+from clip_courier.confined import read_confined
 from clip_courier.errors import CourierError, ReturnRefused, ReturnUnreadable, ReturnUntrusted, TransferFailed
 from clip_courier.ledger import ACCEPTED, REFUSED, SEALED, WITH_VENDOR, Batch, Ledger, Return
 from clip_courier.model import BATCH_ID, SCHEMA_VERSION, STATUSES, Outcome, Progress, Root, stamp, write_parquet
 from clip_courier.pgp import Keyring
-from clip_courier.returned_files import FORMATS, read_returned
+from clip_courier.returned_files import FORMATS, MAX_CHARACTERS, MAX_ROW_BYTES, TOOL_FORMATS
 from clip_courier.settings import Vendor
 from clip_courier.sftp import Drop, RemoteFile
 from clip_courier.tables import Tables
@@ -32,12 +33,14 @@ log = logging.getLogger("clip_courier")
 # Code of a refused row → what the vendor should do about it.
 ROW_CODES: Final = {
     "unreadable_row": "send the row again in the file's format",
-    "bad_clip_ref": "clip_ref must be text",
+    "not_utf8": "the row holds bytes that are not UTF-8; save the file as UTF-8",
+    "row_too_long": f"a row must be shorter than {MAX_ROW_BYTES >> 20} MiB",
+    "bad_clip_ref": f"clip_ref must be text of at most {MAX_CHARACTERS['clip_ref']} characters",
     "unknown_ref": "the clip_ref is not in this batch",
     "bad_status": f"status must be one of {', '.join(STATUSES)}",
     "bad_text": "text must be text of at most 20,000 characters",
     "missing_text": "a transcribed clip needs its text",
-    "bad_annotator_ref": "annotator_ref must be text",
+    "bad_annotator_ref": f"annotator_ref must be text of at most {MAX_CHARACTERS['annotator_ref']} characters",
     "missing_annotator": "annotator_ref is required",
     "bad_submitted_at": "submitted_at must be RFC 3339 with an offset",
     "bad_chosen_rank": "chosen_rank must be the rank of one of the clip's hypotheses, or be left out",
@@ -53,8 +56,9 @@ REJECTED_ROWS: Final = pa.schema(
 MAX_SEALED_BYTES: Final = 64 * 1024 * 1024
 MAX_OPENED_BYTES: Final = 256 * 1024 * 1024
 _MAX_READY_BYTES: Final = 64 * 1024
+_FORMAT = "|".join(map(re.escape, (*FORMATS, *TOOL_FORMATS)))
 _NAME = re.compile(
-    rf"^(?P<batch_id>{BATCH_ID.pattern.strip('^$')})\.(?P<n>[1-9]\d{{0,5}})\.(?P<format>{'|'.join(FORMATS)})\.pgp$"
+    rf"^(?P<batch_id>{BATCH_ID.pattern.strip('^$')})\.(?P<n>[1-9]\d{{0,5}})\.(?P<format>{_FORMAT})\.pgp$"
 )
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 
@@ -180,7 +184,7 @@ def _take(vendor: Vendor, ready: _Ready, now: datetime, drop: Drop, given: Colle
     """One file: its rows on the private side, its rejections, the report, and last the ledger."""
     try:
         batch = _batch_of(vendor, ready, given.ledger)
-        rows = _rows(vendor, ready, drop, given.keyring)
+        rows = _rows(vendor, ready, now, drop, given.keyring)
         judged = _judge(rows, batch, given)
     except ReturnRefused as refused:
         log.warning("return %s of %s refused whole: %s", ready.file.name, vendor.name, refused.reason)
@@ -213,7 +217,7 @@ def _batch_of(vendor: Vendor, ready: _Ready, ledger: Ledger) -> Batch:
     return batch
 
 
-def _rows(vendor: Vendor, ready: _Ready, drop: Drop, keyring: Keyring) -> pa.Table:
+def _rows(vendor: Vendor, ready: _Ready, now: datetime, drop: Drop, keyring: Keyring) -> pa.Table:
     if ready.size_bytes > MAX_SEALED_BYTES:
         raise ReturnUnreadable("too_large", "the file is larger than a return can be")
     sealed = io.BytesIO()
@@ -221,9 +225,8 @@ def _rows(vendor: Vendor, ready: _Ready, drop: Drop, keyring: Keyring) -> pa.Tab
     if digest != ready.sha256:
         raise ReturnUntrusted("hash_mismatch", "the file is not the one that its ready file announces")
     signers = {vendor.signer_fingerprint}
-    return read_returned(
-        keyring.open_bytes(sealed.getvalue(), signers=signers, max_bytes=MAX_OPENED_BYTES), ready.file_format
-    )
+    opened = keyring.open_bytes(sealed.getvalue(), signers=signers, max_bytes=MAX_OPENED_BYTES)
+    return read_confined(opened, ready.file_format, now)
 
 
 def _judge(rows: pa.Table, batch: Batch, given: Collection) -> pa.Table:

@@ -2,6 +2,10 @@
 
 import hashlib
 import json
+import resource
+import subprocess
+import time
+import zlib
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -10,7 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from clip_courier import inbound, sftp
+from clip_courier import inbound, pgp, sftp
 from clip_courier.errors import CourierError, CrosswalkMissing, TransferFailed
 from clip_courier.inbound import ROW_CODES
 from clip_courier.ledger import Ledger, Return
@@ -105,7 +109,7 @@ def test_collect_one_bad_row_of_every_code(stage: Stage, make_courier: MakeCouri
         (_row(next(refs), note=["a"]), "bad_note"),
         (_row(good), "duplicate"),
     ]
-    assert {code for _, code in bad} | {"recalled"} == set(ROW_CODES)
+    assert {code for _, code in bad} | {"recalled", "not_utf8", "row_too_long"} == set(ROW_CODES)
     _send(stage, _row(good), *(row for row, _ in bad))
     outcome = courier.collect("aurora")
     assert _counts(outcome) == (1, 1, len(bad), 0)
@@ -165,8 +169,6 @@ def test_collect_every_format(stage: Stage, make_courier: MakeCourier, truth: di
 
 
 def _unsigned(stage: Stage) -> bytes:
-    import subprocess
-
     from clip_courier.gpg_home import temporary_home
 
     content = _jsonl(_row(_refs(stage)[0]))
@@ -243,6 +245,76 @@ def test_collect_refuses_a_file_that_is_too_large(
     monkeypatch.setattr(inbound, "MAX_OPENED_BYTES", 1000)
     courier.collect("aurora")
     assert _report(stage)["reason"] == "too_large"
+
+
+def _encrypted(stage: Stage, content: bytes, *options: str) -> bytes:
+    """By gpg itself, to us, whatever the content is."""
+    from clip_courier.gpg_home import temporary_home
+
+    with temporary_home() as home:
+        gpg = ["gpg", "--homedir", str(home), "--batch", "--quiet", "--trust-model", "always"]
+        key = stage.vendors["aurora"].key
+        subprocess.run([*gpg, "--import"], input=(key.private_key + stage.our_key.public_key).encode(), check=True)
+        command = [*gpg, "--recipient", stage.our_key.fingerprint, *options, "--encrypt"]
+        return subprocess.run(command, input=content, check=True, capture_output=True).stdout
+
+
+def _compressed(packets: bytes, times: int = 1) -> bytes:
+    """An OpenPGP packet of ZIP-compressed packets, RFC 4880 §5.6, that repeats them."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    first, again = (packer.compress(packets) + packer.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
+    return b"\xa3\x01" + first + again * (times - 1) + b"\x03\x00"
+
+
+def _small_and_far_too_long(stage: Stage) -> bytes:
+    return _encrypted(stage, b"\n" * (400 << 20), "--sign", "--compress-algo", "zip", "-z", "9")
+
+
+def _packets_within_packets(stage: Stage) -> bytes:
+    """Kilobytes that unpack to 60 GB of marker packets, none of which is plaintext."""
+    inner = _compressed(b"\xca\x03PGP" * 3_000_000, times=4_000)
+    return _encrypted(stage, _compressed(inner), "--no-literal", "--compress-algo", "none")
+
+
+@pytest.mark.parametrize("make", [_small_and_far_too_long, _packets_within_packets])
+def test_collect_stops_what_expands(
+    stage: Stage, make_courier: MakeCourier, make: Callable[[Stage], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    courier = delivered(stage, make_courier)
+    bomb = make(stage)
+    assert len(bomb) < 2_000_000
+    _put(stage, f"{AURORA}.1.jsonl.pgp", bomb)
+    _send(stage, _row(_refs(stage)[1]), n=2)
+    monkeypatch.setattr(pgp, "MAX_OPENING_S", 3)
+    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert _counts(courier.collect("aurora")) == (2, 1, 0, 1)
+    assert time.monotonic() - began < 15
+    # Of what is opened two copies are held; the first test of a session also pays for libraries.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 3 * inbound.MAX_OPENED_BYTES >> 10
+    assert _report(stage)["reason"] == "too_large"
+
+
+@pytest.mark.parametrize(
+    ("file_format", "content"),
+    [
+        (
+            "labelstudio.json",
+            '[{{"data": {{"clip_ref": "{0}"}}, "annotations": [{{"completed_by": 3, "created_at":'
+            ' "2026-11-20T09:30:00Z", "result": [{{"value": {{"text": ["so"]}}}}]}}]}}]',
+        ),
+        ("stm", "{0} 1 speaker 0.0 1.0 <o> so"),
+        ("ctm", "{0} 1 0.0 0.5 so"),
+    ],
+)
+def test_collect_what_annotation_tools_export(
+    stage: Stage, make_courier: MakeCourier, file_format: str, content: str
+) -> None:
+    courier = delivered(stage, make_courier)
+    ref = _refs(stage)[0]
+    sealed = _seal(stage, content.format(ref).encode(), stage.vendors["aurora"].key)
+    _put(stage, f"{AURORA}.1.{file_format}.pgp", sealed)
+    assert _counts(courier.collect("aurora")) == (1, 1, 0, 0)
+    assert [(row["clip_ref"], row["text"]) for row in _accepted(stage)] == [(ref, "so")]
 
 
 @pytest.mark.parametrize(
