@@ -152,3 +152,7 @@ class ReturnUntrusted(ReturnRefused):
 
 class ReturnUnreadable(ReturnRefused):
     """The file is refused whole and the vendor's report says why; it must be jsonl, csv or parquet as agreed."""
+
+
+class ReturnOverdue(CourierError):
+    """Ask the vendor when the named batch comes back whole; what it returned so far is in the warehouse."""

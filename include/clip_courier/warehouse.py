@@ -24,6 +24,7 @@ _LOADS: Final = (
     "wer_by_stratum",
     "rejections",
     "recalls",
+    "returns",
     "nights",
 )
 
@@ -39,8 +40,10 @@ def rules() -> str:
     return digest.hexdigest()
 
 
-def publish(path: Path, relations: Mapping[str, pa.Table], now: datetime) -> dict[str, int]:
+def publish(path: Path, relations: Mapping[str, pa.Table | list[Path]], now: datetime) -> dict[str, int]:
     """Build the warehouse from the relations that sql/load_*.sql read; returns the rows of each table.
+
+    A relation is a table, or the Parquet files of one, which are read as they are needed.
 
     Not for two processes at once: what another build has left lying is taken for a killed one's.
     """
@@ -53,7 +56,10 @@ def publish(path: Path, relations: Mapping[str, pa.Table], now: datetime) -> dic
         with Tables(build) as tables:
             tables.run("warehouse")
             for name, rows in relations.items():
-                tables.register(name, rows)
+                if isinstance(rows, list):
+                    tables.view(name, rows)
+                else:
+                    tables.register(name, rows)
             for table in _LOADS:
                 tables.run(f"load_{table}")
             tables.run("load_vendor_scorecard", {"now": now})

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import logging
+import re
 import resource
 import subprocess
 import time
@@ -11,14 +13,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 
 from clip_courier import inbound, pgp, sftp
-from clip_courier.errors import CourierError, CrosswalkMissing, TransferFailed
-from clip_courier.inbound import ROW_CODES
+from clip_courier.errors import CourierError, CrosswalkMissing, ReturnOverdue, TransferFailed
+from clip_courier.inbound import FILE_FIXES, ROW_CODES
 from clip_courier.ledger import Ledger, Return
 from clip_courier.model import Outcome, stamp
+from clip_courier.openpgp_rules import SIGNATURE_FAULTS
 from clip_courier.pgp import OwnKey, open_keyring
 from clip_courier_demo.keys import KeyPair, make_key
 from clip_courier_demo.stage import Stage
@@ -78,6 +82,11 @@ def _accepted(stage: Stage, n: int = 1, batch_id: str = AURORA) -> list[dict[str
     return list(pq.read_table(stage.root / "crosswalk" / "returns" / f"{batch_id}.{n}.parquet").to_pylist())
 
 
+def _warehouse(stage: Stage, query: str) -> list[tuple[Any, ...]]:
+    with duckdb.connect(str(stage.root / "warehouse" / "clip_courier.duckdb"), read_only=True) as connection:
+        return connection.execute(query).fetchall()
+
+
 def _counts(outcome: Outcome) -> tuple[object, ...]:
     """files, accepted, rejected, refused whole."""
     return tuple(outcome.counts[name] for name in ("files", "accepted", "rejected", "refused_files"))
@@ -109,7 +118,7 @@ def test_collect_one_bad_row_of_every_code(stage: Stage, make_courier: MakeCouri
         (_row(next(refs), note=["a"]), "bad_note"),
         (_row(good), "duplicate"),
     ]
-    assert {code for _, code in bad} | {"recalled", "not_utf8", "row_too_long"} == set(ROW_CODES)
+    assert {code for _, code in bad} | {"recalled", "other_batch", "not_utf8", "row_too_long"} == set(ROW_CODES)
     _send(stage, _row(good), *(row for row, _ in bad))
     outcome = courier.collect("aurora")
     assert _counts(outcome) == (1, 1, len(bad), 0)
@@ -123,6 +132,123 @@ def test_collect_one_bad_row_of_every_code(stage: Stage, make_courier: MakeCouri
     assert SECRET not in text
     assert "Jane" not in text
     assert [row["clip_ref"] for row in _accepted(stage)] == [good]
+
+
+def test_collect_says_which_rows_are_not_utf8(stage: Stage, make_courier: MakeCourier) -> None:
+    courier = delivered(stage, make_courier)
+    one, two = _refs(stage)[:2]
+    content = _jsonl(_row(one)) + _jsonl(_row(two, text="cafe")).replace(b"cafe", b"caf\xe9")
+    _put(stage, f"{AURORA}.1.jsonl.pgp", _seal(stage, content, stage.vendors["aurora"].key))
+    assert _counts(courier.collect("aurora")) == (1, 1, 1, 0)
+    [row] = _report(stage)["rejected"]
+    assert (row["row_number"], row["code"], row["fix"]) == (2, "not_utf8", ROW_CODES["not_utf8"])
+
+
+def test_collect_rows_of_the_vendors_other_batches(stage: Stage, make_courier: MakeCourier) -> None:
+    """It is told which row belongs elsewhere, and nothing of what other vendors have."""
+    tomorrow = NIGHT + timedelta(days=1)
+    courier = delivered(stage, make_courier)
+    make_courier(stage, NOW + timedelta(days=1)).night(tomorrow)
+    other = _ledger(stage).batches(vendor="aurora", night=tomorrow)[0]
+    place = stage.root / "crosswalk" / tomorrow.isoformat() / f"{other.batch_id}.crosswalk.parquet"
+    elsewhere = pq.read_table(place)["clip_ref"][0].as_py()
+    _send(stage, _row(elsewhere), _row(_refs(stage, BOREALIS)[0]), _row(_refs(stage)[0]))
+    assert _counts(courier.collect("aurora")) == (1, 1, 2, 0)
+    assert [row["code"] for row in _report(stage)["rejected"]] == ["other_batch", "unknown_ref"]
+
+
+def test_collect_reports_each_code_once_and_lists_only_so_many(
+    stage: Stage, make_courier: MakeCourier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbound, "_MAX_LISTED", 2)
+    courier = delivered(stage, make_courier)
+    _send(stage, *[_row("b" * 32)] * 3, *[_row(_refs(stage)[0], status="x")] * 2, _row(_refs(stage)[0]))
+    courier.collect("aurora")
+    report = _report(stage)
+    assert report["rejected_by_code"] == {"bad_status": 2, "unknown_ref": 3}
+    assert (report["received_rows"], report["accepted_rows"], report["rejected_rows"]) == (6, 1, 5)
+    assert ([row["row_number"] for row in report["rejected"]], report["not_listed_rows"]) == ([1, 2], 3)
+
+
+def test_every_reason_to_refuse_a_file_says_what_to_do() -> None:
+    """Found in the code itself: no refusal without a way out for the vendor."""
+    package = Path(inbound.__file__).parent
+    reasons = {reason for reason, _ in SIGNATURE_FAULTS.values()}
+    for path in package.glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        reasons |= set(re.findall(r'Return(?:Untrusted|Unreadable)\(\s*"(\w+)"', text))
+        reasons |= set(re.findall(r'return "(\w+)", "it is not', text))
+    assert reasons == set(FILE_FIXES)
+
+
+# -- what must alert somebody ----------------------------------------------------------------------------------
+
+
+def test_collect_withholds_what_is_sensitive_at_once_and_raises_an_alarm(
+    stage: Stage, make_courier: MakeCourier, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Transcribed, loaded and read by analysts; then the vendor says what it is: gone without another verb."""
+    courier = delivered(stage, make_courier)
+    one, two, three = _refs(stage)[:3]
+    _send(stage, _row(one, text="yes"), _row(two, text="yes"), _row(three, text="yes"))
+    courier.returns("aurora")
+    assert _warehouse(stage, "SELECT count(*) FROM transcripts") == [(3,)]
+    _send(stage, _row(one, status="sensitive", revision=1), _row(two, status="distress", revision=1), n=2)
+    with caplog.at_level(logging.WARNING, "clip_courier"):
+        outcome = courier.collect("aurora")
+    assert (outcome.counts["sensitive"], outcome.counts["distress"]) == (1, 1)
+    assert _warehouse(stage, "SELECT count(*), min(status) FROM transcripts") == [(1, "transcribed")]
+    assert _warehouse(stage, "SELECT count(*) FROM scores") <= [(1,)]
+    logged = {(record.levelname, "distress" in record.getMessage()) for record in caplog.records}
+    assert {("WARNING", False), ("ERROR", True)} <= logged
+    assert SECRET not in caplog.text
+    status = courier.status()
+    assert (status.counts["sensitive"], status.counts["distress"]) == (1, 1)
+    assert [line for line in status.lines if "ALERT" in line and "distress" in line]
+
+
+def test_collect_withholds_also_what_a_run_that_broke_off_took(
+    stage: Stage, make_courier: MakeCourier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from clip_courier.courier import Courier
+
+    courier = delivered(stage, make_courier)
+    ref = _refs(stage)[0]
+    _send(stage, _row(ref))
+    courier.returns("aurora")
+    _send(stage, _row(ref, status="distress", revision=1), n=2)
+
+    class Crash(Exception):
+        pass
+
+    def crash(_: object) -> Outcome:
+        raise Crash
+
+    with monkeypatch.context() as patch, pytest.raises(Crash):
+        patch.setattr(Courier, "load", crash)
+        courier.collect("aurora")
+    assert _warehouse(stage, "SELECT count(*) FROM transcripts") == [(1,)]
+    make_courier(stage).collect("aurora")
+    assert _warehouse(stage, "SELECT count(*) FROM transcripts") == [(0,)]
+
+
+def test_collect_says_what_is_overdue_until_every_clip_is_answered(
+    stage: Stage, make_courier: MakeCourier, caplog: pytest.LogCaptureFixture
+) -> None:
+    delivered(stage, make_courier)
+    refs = _refs(stage)
+    late = make_courier(stage, NOW + timedelta(days=30))
+    # One clip answered as often as there are clips: all others are owed.
+    _send(stage, *[_row(refs[0], revision=n) for n in range(len(refs))])
+    with caplog.at_level(logging.WARNING, "clip_courier"):
+        assert late.collect("aurora").counts["overdue"] == 1
+    assert f"{len(refs) - 1} clips are owed" in caplog.text
+    [failure, *_] = late.overdue("aurora").failures
+    assert type(failure) is ReturnOverdue
+    assert not make_courier(stage).overdue().failures
+    _send(stage, *[_row(ref, status="no_speech", text=None) for ref in refs[1:]], n=9)
+    assert "overdue" not in late.collect("aurora").counts
+    assert not late.overdue("aurora").failures
 
 
 def test_collect_a_good_row_after_its_bad_twin(stage: Stage, make_courier: MakeCourier) -> None:

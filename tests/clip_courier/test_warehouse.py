@@ -77,6 +77,7 @@ def _relations(**rows: list[dict[str, Any]]) -> dict[str, pa.Table]:
         "ledger_batches": loading._LEDGER_BATCHES,
         "ledger_recalls": loading._LEDGER_RECALLS,
         "ledger_returns": loading._LEDGER_RETURNS,
+        "ledger_rows": loading._LEDGER_ROWS,
         "delivered_clips": CLIPS,
         "masked_transcripts": loading._MASKED,
         "scored": loading._SCORED,
@@ -106,6 +107,7 @@ TABLES = {
     "vendor_scorecard": {"vendor"},
     "rejections": {"reason"},
     "recalls": {"batch_id", "state"},
+    "returns": {"batch_id", "n", "received_rows", "loaded_rows", "rejected_rows", "superseded_rows"},
     "nights": {"night", "clips"},
 }
 

@@ -65,12 +65,12 @@ CREATE TABLE transcripts (
     note VARCHAR,
     PRIMARY KEY (clip_key, batch_id)
 );
-COMMENT ON TABLE transcripts IS 'The current revision of what a vendor returned for a clip';
+COMMENT ON TABLE transcripts IS 'The current revision of what a vendor returned for a clip; clips that were marked sensitive or distress are not in it';
 COMMENT ON COLUMN transcripts.clip_key IS 'Pseudonym of the clip, as in clips';
 COMMENT ON COLUMN transcripts.batch_id IS 'Batch in which the clip was delivered';
 COMMENT ON COLUMN transcripts.vendor IS 'Vendor that transcribed it';
-COMMENT ON COLUMN transcripts.status IS 'transcribed, unintelligible, no_speech, wrong_language, sensitive or distress';
-COMMENT ON COLUMN transcripts.text IS 'What was said, with every word masked that is not known to be harmless; null for sensitive and distress';
+COMMENT ON COLUMN transcripts.status IS 'transcribed, unintelligible, no_speech or wrong_language';
+COMMENT ON COLUMN transcripts.text IS 'What was said, with every word masked that is not known to be harmless; null unless the vendor wrote one';
 COMMENT ON COLUMN transcripts.chosen_rank IS 'Hypothesis that the transcriber started from; null when none';
 COMMENT ON COLUMN transcripts.annotator_key IS 'Pseudonym of the vendor''s pseudonym of the transcriber';
 COMMENT ON COLUMN transcripts.submitted_at IS 'When the transcriber submitted it';
@@ -161,8 +161,8 @@ COMMENT ON COLUMN rejections.night IS 'Night that it belongs to';
 COMMENT ON COLUMN rejections.stage IS 'validate, manifest (also what was withdrawn before a batch was cut), deliver or collect';
 COMMENT ON COLUMN rejections.vendor IS 'Vendor, where one is concerned';
 COMMENT ON COLUMN rejections.batch_id IS 'Batch, where one is concerned';
-COMMENT ON COLUMN rejections.clip_key IS 'Pseudonym of the clip; null for a returned row that belongs to none, and for a file';
-COMMENT ON COLUMN rejections.reason IS 'Code of the rule that refused it';
+COMMENT ON COLUMN rejections.clip_key IS 'Pseudonym of the clip; null for a returned row that belongs to none, for a file, and for what is sensitive or distress';
+COMMENT ON COLUMN rejections.reason IS 'Code of the rule that refused it; sensitive and distress: accepted, and shown to nobody';
 
 CREATE TABLE recalls (
     batch_id VARCHAR,
@@ -184,6 +184,38 @@ COMMENT ON COLUMN recalls.state IS 'OPEN, NOTICED (the notice lies with the vend
 COMMENT ON COLUMN recalls.created_at IS 'When we learned of it';
 COMMENT ON COLUMN recalls.noticed_at IS 'When the notice was put on the vendor''s server';
 COMMENT ON COLUMN recalls.receipted_at IS 'When the signed receipt was accepted';
+
+CREATE TABLE returns (
+    batch_id VARCHAR,
+    n INTEGER,
+    vendor VARCHAR,
+    received_at TIMESTAMPTZ,
+    state VARCHAR,
+    reason VARCHAR,
+    received_rows BIGINT,
+    rejected_rows BIGINT,
+    loaded_rows BIGINT,
+    superseded_rows BIGINT,
+    forgotten_rows BIGINT,
+    sensitive_rows BIGINT,
+    distress_rows BIGINT,
+    breach_rows BIGINT
+);
+COMMENT ON TABLE returns IS 'One row a returned file; received = rejected + loaded + superseded + forgotten: no row is lost';
+COMMENT ON COLUMN returns.batch_id IS 'Batch that the file names';
+COMMENT ON COLUMN returns.n IS 'Number of the file within its batch';
+COMMENT ON COLUMN returns.vendor IS 'Vendor that sent it';
+COMMENT ON COLUMN returns.received_at IS 'When it was collected';
+COMMENT ON COLUMN returns.state IS 'ACCEPTED (its rows were judged one by one) or REFUSED (whole)';
+COMMENT ON COLUMN returns.reason IS 'Why it was refused whole; null otherwise';
+COMMENT ON COLUMN returns.received_rows IS 'Rows in the file; 0 when it was refused whole';
+COMMENT ON COLUMN returns.rejected_rows IS 'Of these, refused; the reasons are in rejections';
+COMMENT ON COLUMN returns.loaded_rows IS 'Of these, the current answer for their clip';
+COMMENT ON COLUMN returns.superseded_rows IS 'Of these, replaced by a higher revision';
+COMMENT ON COLUMN returns.forgotten_rows IS 'Of these, erased since, because their clip was recalled';
+COMMENT ON COLUMN returns.sensitive_rows IS 'Accepted rows with status sensitive';
+COMMENT ON COLUMN returns.distress_rows IS 'Accepted rows with status distress';
+COMMENT ON COLUMN returns.breach_rows IS 'Rejected rows of clips that the vendor had been told to delete';
 
 CREATE TABLE nights (
     night DATE,
