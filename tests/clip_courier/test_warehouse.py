@@ -209,6 +209,42 @@ def test_publish_while_readers_hold_the_old_file(path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
+READER = """
+import sys, time
+import duckdb
+path, seen = sys.argv[1], []
+print("reads", flush=True)
+while not seen or seen[-1] < int(sys.argv[2]):
+    with duckdb.connect(path, read_only=True) as warehouse:
+        # Twice in one connection, some time apart: what was opened stays what it was.
+        found = []
+        for _ in range(2):
+            found += warehouse.execute("SELECT min(duration_ms), max(duration_ms), count(*) FROM clips").fetchall()
+            time.sleep(0.02)
+        assert found[0] == found[1] and found[0][0] == found[0][1] and found[0][2] == 2000, found
+        seen.append(found[0][0])
+assert seen == sorted(seen), seen
+"""
+
+
+def test_publish_while_processes_read(path: Path) -> None:
+    """Each sees one whole state of the file, older ones never after newer ones, and none is ever refused."""
+
+    def publish(generation: int) -> None:
+        clips = [{**_clip(f"k{n}", "s", "p"), "duration_ms": generation} for n in range(2000)]
+        warehouse.publish(path, _relations(delivered_clips=clips), NOW)
+
+    publish(1)
+    command = [sys.executable, "-c", READER, str(path), "6"]
+    readers = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    assert all(reader.stdout and reader.stdout.readline() == "reads\n" for reader in readers)
+    for generation in range(2, 7):
+        publish(generation)
+    for reader in readers:
+        _, errors = reader.communicate(timeout=60)
+        assert reader.returncode == 0, errors
+
+
 def test_publish_what_fails_leaves_the_old_file(path: Path) -> None:
     from clip_courier.errors import QueryFailed
 
