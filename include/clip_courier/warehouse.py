@@ -13,6 +13,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from clip_courier.errors import QueryFailed
 from clip_courier.tables import Tables
 
 # In this order: later ones read earlier ones.
@@ -62,6 +63,8 @@ def publish(path: Path, relations: Mapping[str, pa.Table | list[Path]], now: dat
                     tables.register(name, rows)
             for table in _LOADS:
                 tables.run(f"load_{table}")
+            if twice := tables.run("twice")["table_name"].to_pylist():
+                raise QueryFailed(f"a clip stands more than once in a batch, in {', '.join(twice)}")
             tables.run("load_vendor_scorecard", {"now": now})
             counts = {row["table_name"]: row["rows"] for row in tables.run("table_sizes").to_pylist()}
         build.replace(path)

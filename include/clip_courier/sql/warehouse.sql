@@ -35,8 +35,7 @@ CREATE TABLE clips (
     duration_ms INTEGER,
     inclusion_probability DOUBLE,
     is_overlap BOOLEAN,
-    speaker_key VARCHAR,
-    PRIMARY KEY (clip_key, batch_id)
+    speaker_key VARCHAR
 );
 COMMENT ON TABLE clips IS 'One row a delivered clip and batch';
 COMMENT ON COLUMN clips.clip_key IS 'Pseudonym of the clip inside the warehouse; not the ref that a vendor sees';
@@ -62,8 +61,7 @@ CREATE TABLE transcripts (
     annotator_key VARCHAR,
     submitted_at TIMESTAMPTZ,
     revision INTEGER,
-    note VARCHAR,
-    PRIMARY KEY (clip_key, batch_id)
+    note VARCHAR
 );
 COMMENT ON TABLE transcripts IS 'The current revision of what a vendor returned for a clip; clips that were marked sensitive or distress are not in it';
 COMMENT ON COLUMN transcripts.clip_key IS 'Pseudonym of the clip, as in clips';
@@ -91,8 +89,7 @@ CREATE TABLE scores (
     character_substitutions INTEGER,
     character_deletions INTEGER,
     character_insertions INTEGER,
-    character_hits INTEGER,
-    PRIMARY KEY (clip_key, batch_id)
+    character_hits INTEGER
 );
 COMMENT ON TABLE scores IS 'Errors of the recogniser''s first hypothesis against a transcript, counted on the unmasked texts';
 COMMENT ON COLUMN scores.clip_key IS 'Pseudonym of the clip, as in clips';
