@@ -12,7 +12,6 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from datetime import datetime
-from pathlib import Path
 from typing import BinaryIO, Final
 
 import pyarrow as pa
@@ -47,8 +46,8 @@ def read_confined(content: bytes, file_format: str, at: datetime) -> pa.Table:
         program = f"from clip_courier.confined import main; main({file_format!r}, {at.isoformat()!r}, {bounds})"
         command = [sys.executable, "-c", program]
         try:
-            # The module's own folder is all that it needs to know of us.
-            environ = {"PYTHONPATH": str(Path(__file__).parents[1]), "ARROW_DEFAULT_MEMORY_POOL": "system"}
+            # Where our modules and libraries are, wherever this installation keeps them, and nothing else.
+            environ = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "ARROW_DEFAULT_MEMORY_POOL": "system"}
             done = subprocess.run(
                 command,
                 stdin=asked,
