@@ -10,6 +10,7 @@ started; they are the steadier figure where others work on the same machine.
 
 import argparse
 import hashlib
+import io
 import json
 import re
 import resource
@@ -193,7 +194,7 @@ def _as_one_would_write_it(stage: Stage, batches: list[str], place: Path, rows: 
             opened = gpg.decrypt_file(str(vendor.home / "returns" / f"{batch_id}.1.jsonl.pgp"), always_trust=True)
             assert opened.ok
             assert opened.valid
-            returned = pd.read_json(str(opened).splitlines() and _lines(str(opened)), lines=True)
+            returned = pd.read_json(io.StringIO(str(opened)), lines=True)
             crosswalk = pd.read_parquet(Root(stage.root, "").night(NIGHT).crosswalk(batch_id))
             joined = returned.merge(crosswalk, on="clip_ref", how="inner")
             understood = [said[0]["text"] for said in joined["hypotheses"]]
@@ -210,12 +211,6 @@ def _as_one_would_write_it(stage: Stage, batches: list[str], place: Path, rows: 
         with duckdb.connect(str(place)) as connection:
             connection.execute("CREATE TABLE transcripts AS SELECT * FROM everything")
     return errors
-
-
-def _lines(text: str) -> Any:
-    import io
-
-    return io.StringIO(text)
 
 
 # -- ten million transcripts ------------------------------------------------------------------------------------
@@ -304,7 +299,9 @@ def _facts_of(root: Root, random: np.random.Generator, persons: pa.Array, rows: 
         **{name: words - wrong["substitutions"] - wrong["deletions"] for name in _numbers() if "hits" in name},
     }
     buckets = facts.bucket_of(pa.chunked_array([speakers]))
-    for (kind, schema), columns in zip(loading.FACTS.items(), (clips, transcripts, scores), strict=True):
+    for (kind, schema), columns in zip(
+        loading.FACTS.items(), (clips, clips | transcripts, clips | scores), strict=True
+    ):
         full = {f.name: columns.get(f.name) if columns.get(f.name) is not None else pa.nulls(count) for f in schema}
         facts.spool(root, kind, pa.table(full).cast(schema), buckets, batch_id)
     return batch_id

@@ -143,10 +143,24 @@ _REFUSED: Final = pa.schema(
 _FUNNEL: Final = pa.schema(
     [("night", pa.date32()), ("step", pa.string()), ("reason", pa.string()), ("clips", pa.int64())]
 )
+# What analysts ask of transcripts and scores by: kept beside them, for joining ten million clips takes seconds.
+_ASKED_BY: Final[Mapping[str, tuple[str, ...]]] = {
+    "masked_transcripts": ("stratum", "locale", "is_overlap"),
+    "scored": (
+        *("stratum", "product", "locale", "recorded_week", "duration_ms"),
+        *("inclusion_probability", "speaker_key"),
+    ),
+}
+
+
+def _with_clips(kind: str, schema: pa.Schema) -> pa.Schema:
+    return pa.schema([*schema, *(DELIVERED_CLIPS.field(name) for name in _ASKED_BY[kind])])
+
+
 FACTS: Final[Mapping[str, pa.Schema]] = {
     "delivered_clips": DELIVERED_CLIPS,
-    "masked_transcripts": _MASKED,
-    "scored": _SCORED,
+    "masked_transcripts": _with_clips("masked_transcripts", _MASKED),
+    "scored": _with_clips("scored", _SCORED),
 }
 # Rows that a transcriber found too hard to read on: nobody reads them a second time.
 _NOT_SHOWN: Final = frozenset({"sensitive", "distress"})
@@ -241,7 +255,7 @@ def _refresh(given: Loading, batches: list[Batch], returns: list[Return], now: d
 
 def _digest_of_night(batches: list[Batch], accepted: Mapping[str, list[Return]]) -> str:
     """Of what its facts follow from. What was recalled is erased from them, which makes nothing anew."""
-    rules = (scoring.RULES, warehouse.rules(), redaction_rules(), str(_MASKED), str(_SCORED))
+    rules = (scoring.RULES, warehouse.rules(), redaction_rules(), *map(str, FACTS.values()))
     digest = hashlib.sha256(repr(rules).encode())
     for batch in batches:
         files = [(one.n, one.sha256) for one in accepted[batch.batch_id]]
@@ -259,8 +273,7 @@ def _make_night(
         tables.register("ledger_batches", pa.Table.from_pylist([_dated(b.__dict__) for b in batches], _LEDGER_BATCHES))
         _view_or_empty(tables, "crosswalk", [folder.crosswalk(b.batch_id) for b in batches], _CROSSWALK)
         clips = rows_except(tables.run("delivered_clips"), "clip_key", gone)
-        buckets = facts.bucket_of(clips["speaker_key"])
-        facts.spool(given.root, "delivered_clips", clips, buckets, night.isoformat())
+        facts.spool(given.root, "delivered_clips", clips, facts.bucket_of(clips["speaker_key"]), night.isoformat())
         for batch in batches:
             returned = [given.root.returned(batch.batch_id, one.n) for one in accepted[batch.batch_id]]
             _view_or_empty(tables, "returned", returned, _RETURNED)
@@ -269,11 +282,12 @@ def _make_night(
                 "masked_transcripts": _masked(current, redactor, given.pseudonyms(night)),
                 "scored": pa.Table.from_pylist(_scored(current.to_pylist()), _SCORED),
             }
+            ours = clips.filter(pc.equal(clips["batch_id"], batch.batch_id))
             for kind, rows in made.items():
-                theirs = buckets.take(
-                    pc.index_in(rows["clip_key"], clips["clip_key"].combine_chunks()).combine_chunks()
-                )
-                facts.spool(given.root, kind, rows, theirs, batch.batch_id)
+                of_clip = ours.take(pc.index_in(rows["clip_key"], ours["clip_key"].combine_chunks()))
+                columns = {name: of_clip[name] for name in _ASKED_BY[kind]}
+                full = pa.table({**{name: rows[name] for name in rows.column_names}, **columns}).cast(FACTS[kind])
+                facts.spool(given.root, kind, full, facts.bucket_of(of_clip["speaker_key"]), batch.batch_id)
 
 
 def _relations(given: Loading, batches: list[Batch], returns: list[Return]) -> dict[str, pa.Table | list[Path]]:

@@ -199,6 +199,19 @@ def test_publish_the_scorecard_by_hand(path: Path) -> None:
     ]
 
 
+def test_publish_what_is_owed_by_hand(path: Path) -> None:
+    """Two clips in each batch: one answered; both, one as distress; one, and the other recalled; never sent."""
+    batches = [_batch(name, clips=2, due=None if name == "a-4" else NOW) for name in ("a-1", "a-2", "a-3", "a-4")]
+    clips = [_clip(key, "s", "p", batch_id=f"a-{key[0]}") for key in ("1x", "1y", "2x", "2y", "3x")]
+    transcripts = [_transcript(key, f"a-{key[0]}", "no_speech", 1) for key in ("1x", "2x", "3x")]
+    transcripts.append(_transcript("2y", "a-2", "distress", 1))
+    relations = _relations(ledger_batches=batches, delivered_clips=clips, masked_transcripts=transcripts)
+    warehouse.publish(path, relations, NOW)
+    found = _rows(path, "SELECT batch_id, answered_clips, owed_clips FROM deliveries ORDER BY batch_id")
+    assert found == [("a-1", 1, 1), ("a-2", 2, 0), ("a-3", 1, 0), ("a-4", None, None)]
+    assert _rows(path, "SELECT count(*) FROM transcripts") == [(3,)]
+
+
 def test_publish_while_readers_hold_the_old_file(path: Path) -> None:
     warehouse.publish(path, _relations(delivered_clips=[_clip("old", "s", "p")]), NOW)
     reader = duckdb.connect(str(path), read_only=True)

@@ -9,7 +9,9 @@ CREATE TABLE deliveries (
     size_bytes BIGINT,
     manifested_at TIMESTAMPTZ,
     delivered_at TIMESTAMPTZ,
-    due_at TIMESTAMPTZ
+    due_at TIMESTAMPTZ,
+    answered_clips BIGINT,
+    owed_clips BIGINT
 );
 COMMENT ON TABLE deliveries IS 'One row a batch: the unit of delivery to one vendor';
 COMMENT ON COLUMN deliveries.batch_id IS 'Name of the batch: vendor, night and sequence';
@@ -22,6 +24,8 @@ COMMENT ON COLUMN deliveries.size_bytes IS 'Size of the sealed batch, in bytes; 
 COMMENT ON COLUMN deliveries.manifested_at IS 'When the batch was cut';
 COMMENT ON COLUMN deliveries.delivered_at IS 'When its ready file lay on the vendor''s server; null before';
 COMMENT ON COLUMN deliveries.due_at IS 'When the vendor owes the transcripts; null before it is delivered';
+COMMENT ON COLUMN deliveries.answered_clips IS 'Clips for which a row was accepted, of any status; null before it is delivered';
+COMMENT ON COLUMN deliveries.owed_clips IS 'Clips without an accepted row that were not recalled; null before it is delivered';
 
 CREATE TABLE clips (
     clip_key VARCHAR,
@@ -61,7 +65,10 @@ CREATE TABLE transcripts (
     annotator_key VARCHAR,
     submitted_at TIMESTAMPTZ,
     revision INTEGER,
-    note VARCHAR
+    note VARCHAR,
+    stratum VARCHAR,
+    locale VARCHAR,
+    is_overlap BOOLEAN
 );
 COMMENT ON TABLE transcripts IS 'The current revision of what a vendor returned for a clip; clips that were marked sensitive or distress are not in it';
 COMMENT ON COLUMN transcripts.clip_key IS 'Pseudonym of the clip, as in clips';
@@ -74,6 +81,9 @@ COMMENT ON COLUMN transcripts.annotator_key IS 'Pseudonym of the vendor''s pseud
 COMMENT ON COLUMN transcripts.submitted_at IS 'When the transcriber submitted it';
 COMMENT ON COLUMN transcripts.revision IS 'Revision; higher replaced lower';
 COMMENT ON COLUMN transcripts.note IS 'The vendor''s note, masked like the text';
+COMMENT ON COLUMN transcripts.stratum IS 'As in clips, so that no join is needed';
+COMMENT ON COLUMN transcripts.locale IS 'As in clips';
+COMMENT ON COLUMN transcripts.is_overlap IS 'As in clips';
 
 CREATE TABLE scores (
     clip_key VARCHAR,
@@ -89,7 +99,14 @@ CREATE TABLE scores (
     character_substitutions INTEGER,
     character_deletions INTEGER,
     character_insertions INTEGER,
-    character_hits INTEGER
+    character_hits INTEGER,
+    stratum VARCHAR,
+    product VARCHAR,
+    locale VARCHAR,
+    recorded_week VARCHAR,
+    duration_ms INTEGER,
+    inclusion_probability DOUBLE,
+    speaker_key VARCHAR
 );
 COMMENT ON TABLE scores IS 'Errors of the recogniser''s first hypothesis against a transcript, counted on the unmasked texts';
 COMMENT ON COLUMN scores.clip_key IS 'Pseudonym of the clip, as in clips';
@@ -106,6 +123,13 @@ COMMENT ON COLUMN scores.character_substitutions IS 'Characters that were recogn
 COMMENT ON COLUMN scores.character_deletions IS 'Characters that were not recognised';
 COMMENT ON COLUMN scores.character_insertions IS 'Characters that were recognised and not said';
 COMMENT ON COLUMN scores.character_hits IS 'Characters that were recognised';
+COMMENT ON COLUMN scores.stratum IS 'As in clips, so that no join is needed';
+COMMENT ON COLUMN scores.product IS 'As in clips';
+COMMENT ON COLUMN scores.locale IS 'As in clips';
+COMMENT ON COLUMN scores.recorded_week IS 'As in clips';
+COMMENT ON COLUMN scores.duration_ms IS 'As in clips';
+COMMENT ON COLUMN scores.inclusion_probability IS 'As in clips';
+COMMENT ON COLUMN scores.speaker_key IS 'As in clips';
 
 CREATE TABLE wer_by_stratum (
     stratum VARCHAR PRIMARY KEY,
