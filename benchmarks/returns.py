@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ import wordfreq
 
 from clip_courier import facts, loading, warehouse
 from clip_courier.courier import Courier
-from clip_courier.ledger import DELIVERED, MANIFESTED, SEALED, Batch, Ledger
+from clip_courier.ledger import DELIVERED, MANIFESTED, STEPS, WAITING, Batch, Ledger
 from clip_courier.model import CLIPS, Root, batch_id_of, stamp, write_parquet
 from clip_courier.pgp import OwnKey, open_keyring
 from clip_courier.settings import credentials_from, load_settings
@@ -138,9 +139,9 @@ def _deliver(stage: Stage, rows: int) -> list[str]:
         )
         write_parquet(crosswalk, courier_root.night(NIGHT).crosswalk(batch_id))
         ledger.add_batch(Batch(batch_id, "aurora", NIGHT.isoformat(), MANIFESTED, count, 1000 * count), NOW)
-        ledger.move(batch_id, MANIFESTED, SEALED, NOW)
         times = {"delivered_at": stamp(NOW), "due_at": stamp(NOW + timedelta(days=3))}
-        ledger.move(batch_id, SEALED, DELIVERED, NOW, **times)
+        for came_from, to in pairwise([*(state for state in STEPS if state in WAITING), DELIVERED]):
+            ledger.move(batch_id, came_from, to, NOW, **(times if to == DELIVERED else {}))
         ids.append(batch_id)
     known = [{"language": "en", "word": word} for word in wordfreq.top_n_list("en", 3000) if word.isalpha()]
     write_parquet(pa.Table.from_pylist(known), courier_root.night(NIGHT).vocabulary)
