@@ -1,6 +1,6 @@
 """The files of one batch: its manifest, which may leave, and its crosswalk, which may not."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clip_courier.errors import CrosswalkMissing
-from clip_courier.ledger import ACCEPTED, WITH_VENDOR, Batch, Ledger, RowCounts, parse_stamp
+from clip_courier.ledger import ACCEPTED, LOADED, WITH_VENDOR, Batch, Ledger, RowCounts, parse_stamp
 from clip_courier.model import MANIFEST, NightFolder, Root, write_parquet
 from clip_courier.tables import Tables
 
@@ -65,8 +65,15 @@ def overdue(root: Root, ledger: Ledger, now: datetime, vendor: str | None = None
     for one in ledger.returns(vendor):
         if one.state == ACCEPTED:
             accepted[one.batch_id].append(one.n)
+    # Of what is loaded the ledger knows enough: old batches are not read again for ever.
+    settled: Counter[str] = Counter()
+    for rows in ledger.row_counts(vendor):
+        settled[rows.batch_id] += rows.loaded_rows
+    for recall in ledger.recalls(vendor):
+        settled[recall.batch_id] += recall.clip_count
     for batch in ledger.batches(vendor=vendor, states=WITH_VENDOR):
-        if batch.due_at is not None and parse_stamp(batch.due_at) < now:
+        is_whole = batch.state == LOADED and settled[batch.batch_id] >= batch.clip_count
+        if not is_whole and batch.due_at is not None and parse_stamp(batch.due_at) < now:
             owed = _owed_clips(root, batch, accepted[batch.batch_id])
             if owed:
                 yield batch, owed

@@ -17,7 +17,8 @@ from typing import BinaryIO, Final
 import pyarrow as pa
 
 from clip_courier.errors import ReturnUnreadable
-from clip_courier.returned_files import MAX_ROWS, MAX_TABLE_BYTES, RETURNED, blocks
+from clip_courier.returned_files import MAX_ROWS, MAX_TABLE_BYTES, blocks
+from clip_courier.returned_rows import RETURNED
 
 # The largest file that is read needs a third of this; address space, of which the libraries alone take 0.4 GB.
 MAX_MEMORY_BYTES: Final = 3 * 1024**3

@@ -23,7 +23,8 @@ from clip_courier.errors import CourierError, ReturnRefused, ReturnUnreadable, R
 from clip_courier.ledger import ACCEPTED, REFUSED, SEALED, WITH_VENDOR, Batch, Ledger, Return, RowCounts
 from clip_courier.model import BATCH_ID, SCHEMA_VERSION, STATUSES, Outcome, Progress, Root, stamp, write_parquet
 from clip_courier.pgp import Keyring
-from clip_courier.returned_files import FORMATS, MAX_CHARACTERS, MAX_ROW_BYTES, TOOL_FORMATS
+from clip_courier.returned_files import FORMATS, TOOL_FORMATS
+from clip_courier.returned_rows import MAX_CHARACTERS, MAX_ROW_BYTES
 from clip_courier.settings import Vendor
 from clip_courier.sftp import Drop, RemoteFile
 from clip_courier.tables import Tables

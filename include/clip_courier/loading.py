@@ -23,7 +23,7 @@ from clip_courier.model import CLIPS, NightFolder, Outcome, Root, write_text
 from clip_courier.pseudonyms import OURSELVES, Pseudonyms
 from clip_courier.redaction import Redactor
 from clip_courier.redaction import rules as redaction_rules
-from clip_courier.returned_files import RETURNED as RETURNED_ROW
+from clip_courier.returned_rows import RETURNED as RETURNED_ROW
 from clip_courier.tables import Tables
 
 _AT: Final = pa.timestamp("us", tz="UTC")

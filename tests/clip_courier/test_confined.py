@@ -17,7 +17,8 @@ import pytest
 from clip_courier import confined
 from clip_courier.confined import read_confined
 from clip_courier.errors import ReturnUnreadable
-from clip_courier.returned_files import RETURNED, read_returned
+from clip_courier.returned_files import read_returned
+from clip_courier.returned_rows import RETURNED
 
 AT = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
 LINE = json.dumps(

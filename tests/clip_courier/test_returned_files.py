@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from clip_courier import returned_files
 from clip_courier.errors import ReturnUnreadable
-from clip_courier.returned_files import FORMATS, RETURNED, TOOL_FORMATS, read_returned
+from clip_courier.returned_files import FORMATS, TOOL_FORMATS, read_returned
+from clip_courier.returned_rows import RETURNED
 
 COLUMNS = ("clip_ref", "status", "text", "chosen_rank", "annotator_ref", "submitted_at", "revision", "note")
 AT = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
