@@ -13,6 +13,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from clip_courier.errors import QueryFailed
 from clip_courier.tables import Tables
 
 # In this order: later ones read earlier ones.
@@ -24,6 +25,7 @@ _LOADS: Final = (
     "wer_by_stratum",
     "rejections",
     "recalls",
+    "returns",
     "nights",
 )
 
@@ -39,8 +41,10 @@ def rules() -> str:
     return digest.hexdigest()
 
 
-def publish(path: Path, relations: Mapping[str, pa.Table], now: datetime) -> dict[str, int]:
+def publish(path: Path, relations: Mapping[str, pa.Table | list[Path]], now: datetime) -> dict[str, int]:
     """Build the warehouse from the relations that sql/load_*.sql read; returns the rows of each table.
+
+    A relation is a table, or the Parquet files of one, which are read as they are needed.
 
     Not for two processes at once: what another build has left lying is taken for a killed one's.
     """
@@ -53,9 +57,14 @@ def publish(path: Path, relations: Mapping[str, pa.Table], now: datetime) -> dic
         with Tables(build) as tables:
             tables.run("warehouse")
             for name, rows in relations.items():
-                tables.register(name, rows)
+                if isinstance(rows, list):
+                    tables.view(name, rows)
+                else:
+                    tables.register(name, rows)
             for table in _LOADS:
                 tables.run(f"load_{table}")
+            if twice := tables.run("twice")["table_name"].to_pylist():
+                raise QueryFailed(f"a clip stands more than once in a batch, in {', '.join(twice)}")
             tables.run("load_vendor_scorecard", {"now": now})
             counts = {row["table_name"]: row["rows"] for row in tables.run("table_sizes").to_pylist()}
         build.replace(path)

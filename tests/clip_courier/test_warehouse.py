@@ -79,6 +79,7 @@ def _relations(**rows: list[dict[str, Any]]) -> dict[str, pa.Table]:
         "ledger_batches": loading._LEDGER_BATCHES,
         "ledger_recalls": loading._LEDGER_RECALLS,
         "ledger_returns": loading._LEDGER_RETURNS,
+        "ledger_rows": loading._LEDGER_ROWS,
         "delivered_clips": CLIPS,
         "masked_transcripts": loading._MASKED,
         "scored": loading._SCORED,
@@ -108,6 +109,7 @@ TABLES = {
     "vendor_scorecard": {"vendor"},
     "rejections": {"reason"},
     "recalls": {"batch_id", "state"},
+    "returns": {"batch_id", "n", "received_rows", "loaded_rows", "rejected_rows", "superseded_rows"},
     "nights": {"night", "clips"},
 }
 
@@ -199,6 +201,19 @@ def test_publish_the_scorecard_by_hand(path: Path) -> None:
     ]
 
 
+def test_publish_what_is_owed_by_hand(path: Path) -> None:
+    """Two clips in each batch: one answered; both, one as distress; one, and the other recalled; never sent."""
+    batches = [_batch(name, clips=2, due=None if name == "a-4" else NOW) for name in ("a-1", "a-2", "a-3", "a-4")]
+    clips = [_clip(key, "s", "p", batch_id=f"a-{key[0]}") for key in ("1x", "1y", "2x", "2y", "3x")]
+    transcripts = [_transcript(key, f"a-{key[0]}", "no_speech", 1) for key in ("1x", "2x", "3x")]
+    transcripts.append(_transcript("2y", "a-2", "distress", 1))
+    relations = _relations(ledger_batches=batches, delivered_clips=clips, masked_transcripts=transcripts)
+    warehouse.publish(path, relations, NOW)
+    found = _rows(path, "SELECT batch_id, answered_clips, owed_clips FROM deliveries ORDER BY batch_id")
+    assert found == [("a-1", 1, 1), ("a-2", 2, 0), ("a-3", 1, 0), ("a-4", None, None)]
+    assert _rows(path, "SELECT count(*) FROM transcripts") == [(3,)]
+
+
 def test_publish_while_readers_hold_the_old_file(path: Path) -> None:
     warehouse.publish(path, _relations(delivered_clips=[_clip("old", "s", "p")]), NOW)
     reader = duckdb.connect(str(path), read_only=True)
@@ -207,6 +222,42 @@ def test_publish_while_readers_hold_the_old_file(path: Path) -> None:
     reader.close()
     assert _rows(path, "SELECT clip_key FROM clips") == [("new",)]
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+READER = """
+import sys, time
+import duckdb
+path, seen = sys.argv[1], []
+print("reads", flush=True)
+while not seen or seen[-1] < int(sys.argv[2]):
+    with duckdb.connect(path, read_only=True) as warehouse:
+        # Twice in one connection, some time apart: what was opened stays what it was.
+        found = []
+        for _ in range(2):
+            found += warehouse.execute("SELECT min(duration_ms), max(duration_ms), count(*) FROM clips").fetchall()
+            time.sleep(0.02)
+        assert found[0] == found[1] and found[0][0] == found[0][1] and found[0][2] == 2000, found
+        seen.append(found[0][0])
+assert seen == sorted(seen), seen
+"""
+
+
+def test_publish_while_processes_read(path: Path) -> None:
+    """Each sees one whole state of the file, older ones never after newer ones, and none is ever refused."""
+
+    def publish(generation: int) -> None:
+        clips = [{**_clip(f"k{n}", "s", "p"), "duration_ms": generation} for n in range(2000)]
+        warehouse.publish(path, _relations(delivered_clips=clips), NOW)
+
+    publish(1)
+    command = [sys.executable, "-c", READER, str(path), "6"]
+    readers = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    assert all(reader.stdout and reader.stdout.readline() == "reads\n" for reader in readers)
+    for generation in range(2, 7):
+        publish(generation)
+    for reader in readers:
+        _, errors = reader.communicate(timeout=60)
+        assert reader.returncode == 0, errors
 
 
 def test_publish_what_fails_leaves_the_old_file(path: Path) -> None:

@@ -1,1 +1,1 @@
-INSERT INTO scores BY NAME SELECT * FROM scored ORDER BY clip_key
+INSERT INTO scores BY NAME SELECT * FROM scored

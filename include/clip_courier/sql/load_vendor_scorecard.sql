@@ -1,4 +1,4 @@
--- Reads: deliveries, clips, transcripts, ledger_returns.
+-- Reads: deliveries, clips, masked_transcripts (all that were returned, also those that are not shown), ledger_returns.
 INSERT INTO vendor_scorecard
 WITH per_batch AS (
     SELECT
@@ -10,7 +10,7 @@ WITH per_batch AS (
         count(t.clip_key) FILTER (t.status = 'transcribed') AS transcribed_clips
     FROM deliveries d
     LEFT JOIN clips c ON c.batch_id = d.batch_id
-    LEFT JOIN transcripts t ON t.batch_id = c.batch_id AND t.clip_key = c.clip_key
+    LEFT JOIN masked_transcripts t ON t.batch_id = c.batch_id AND t.clip_key = c.clip_key
     WHERE d.delivered_at IS NOT NULL
     GROUP BY d.vendor, d.batch_id, d.due_at
 ),
@@ -21,7 +21,7 @@ file AS (
 ),
 turnaround AS (
     SELECT t.vendor, median(epoch(t.submitted_at) - epoch(d.delivered_at)) / 3600 AS hours
-    FROM transcripts t
+    FROM masked_transcripts t
     JOIN deliveries d ON d.batch_id = t.batch_id
     GROUP BY t.vendor
 )

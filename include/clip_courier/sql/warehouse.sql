@@ -9,7 +9,9 @@ CREATE TABLE deliveries (
     size_bytes BIGINT,
     manifested_at TIMESTAMPTZ,
     delivered_at TIMESTAMPTZ,
-    due_at TIMESTAMPTZ
+    due_at TIMESTAMPTZ,
+    answered_clips BIGINT,
+    owed_clips BIGINT
 );
 COMMENT ON TABLE deliveries IS 'One row a batch: the unit of delivery to one vendor';
 COMMENT ON COLUMN deliveries.batch_id IS 'Name of the batch: vendor, night and sequence';
@@ -22,6 +24,8 @@ COMMENT ON COLUMN deliveries.size_bytes IS 'Size of the sealed batch, in bytes; 
 COMMENT ON COLUMN deliveries.manifested_at IS 'When the batch was cut';
 COMMENT ON COLUMN deliveries.delivered_at IS 'When its ready file lay on the vendor''s server; null before';
 COMMENT ON COLUMN deliveries.due_at IS 'When the vendor owes the transcripts; null before it is delivered';
+COMMENT ON COLUMN deliveries.answered_clips IS 'Clips for which a row was accepted, of any status; null before it is delivered';
+COMMENT ON COLUMN deliveries.owed_clips IS 'Clips without an accepted row that were not recalled; null before it is delivered';
 
 CREATE TABLE clips (
     clip_key VARCHAR,
@@ -36,8 +40,7 @@ CREATE TABLE clips (
     inclusion_probability DOUBLE,
     is_overlap BOOLEAN,
     is_withheld BOOLEAN,
-    speaker_key VARCHAR,
-    PRIMARY KEY (clip_key, batch_id)
+    speaker_key VARCHAR
 );
 COMMENT ON TABLE clips IS 'One row a delivered clip and batch';
 COMMENT ON COLUMN clips.clip_key IS 'Pseudonym of the clip inside the warehouse; not the ref that a vendor sees';
@@ -65,19 +68,24 @@ CREATE TABLE transcripts (
     submitted_at TIMESTAMPTZ,
     revision INTEGER,
     note VARCHAR,
-    PRIMARY KEY (clip_key, batch_id)
+    stratum VARCHAR,
+    locale VARCHAR,
+    is_overlap BOOLEAN
 );
-COMMENT ON TABLE transcripts IS 'The current revision of what a vendor returned for a clip';
+COMMENT ON TABLE transcripts IS 'The current revision of what a vendor returned for a clip; clips that were marked sensitive or distress are not in it';
 COMMENT ON COLUMN transcripts.clip_key IS 'Pseudonym of the clip, as in clips';
 COMMENT ON COLUMN transcripts.batch_id IS 'Batch in which the clip was delivered';
 COMMENT ON COLUMN transcripts.vendor IS 'Vendor that transcribed it';
-COMMENT ON COLUMN transcripts.status IS 'transcribed, unintelligible, no_speech, wrong_language, sensitive or distress';
-COMMENT ON COLUMN transcripts.text IS 'What was said, with every word masked that is not known to be harmless; null for sensitive and distress';
+COMMENT ON COLUMN transcripts.status IS 'transcribed, unintelligible, no_speech or wrong_language';
+COMMENT ON COLUMN transcripts.text IS 'What was said, with every word masked that is not known to be harmless; null unless the vendor wrote one';
 COMMENT ON COLUMN transcripts.chosen_rank IS 'Hypothesis that the transcriber started from; null when none';
 COMMENT ON COLUMN transcripts.annotator_key IS 'Pseudonym of the vendor''s pseudonym of the transcriber';
 COMMENT ON COLUMN transcripts.submitted_at IS 'When the transcriber submitted it';
 COMMENT ON COLUMN transcripts.revision IS 'Revision; higher replaced lower';
 COMMENT ON COLUMN transcripts.note IS 'The vendor''s note, masked like the text';
+COMMENT ON COLUMN transcripts.stratum IS 'As in clips, so that no join is needed';
+COMMENT ON COLUMN transcripts.locale IS 'As in clips';
+COMMENT ON COLUMN transcripts.is_overlap IS 'As in clips';
 
 CREATE TABLE scores (
     clip_key VARCHAR,
@@ -94,7 +102,13 @@ CREATE TABLE scores (
     character_deletions INTEGER,
     character_insertions INTEGER,
     character_hits INTEGER,
-    PRIMARY KEY (clip_key, batch_id)
+    stratum VARCHAR,
+    product VARCHAR,
+    locale VARCHAR,
+    recorded_week VARCHAR,
+    duration_ms INTEGER,
+    inclusion_probability DOUBLE,
+    speaker_key VARCHAR
 );
 COMMENT ON TABLE scores IS 'Errors of the recogniser''s first hypothesis against a transcript, counted on the unmasked texts';
 COMMENT ON COLUMN scores.clip_key IS 'Pseudonym of the clip, as in clips';
@@ -111,6 +125,13 @@ COMMENT ON COLUMN scores.character_substitutions IS 'Characters that were recogn
 COMMENT ON COLUMN scores.character_deletions IS 'Characters that were not recognised';
 COMMENT ON COLUMN scores.character_insertions IS 'Characters that were recognised and not said';
 COMMENT ON COLUMN scores.character_hits IS 'Characters that were recognised';
+COMMENT ON COLUMN scores.stratum IS 'As in clips, so that no join is needed';
+COMMENT ON COLUMN scores.product IS 'As in clips';
+COMMENT ON COLUMN scores.locale IS 'As in clips';
+COMMENT ON COLUMN scores.recorded_week IS 'As in clips';
+COMMENT ON COLUMN scores.duration_ms IS 'As in clips';
+COMMENT ON COLUMN scores.inclusion_probability IS 'As in clips';
+COMMENT ON COLUMN scores.speaker_key IS 'As in clips';
 
 CREATE TABLE wer_by_stratum (
     stratum VARCHAR PRIMARY KEY,
@@ -163,8 +184,8 @@ COMMENT ON COLUMN rejections.night IS 'Night that it belongs to';
 COMMENT ON COLUMN rejections.stage IS 'validate, manifest (also what was withdrawn before a batch was cut), deliver or collect';
 COMMENT ON COLUMN rejections.vendor IS 'Vendor, where one is concerned';
 COMMENT ON COLUMN rejections.batch_id IS 'Batch, where one is concerned';
-COMMENT ON COLUMN rejections.clip_key IS 'Pseudonym of the clip; null for a returned row that belongs to none, and for a file';
-COMMENT ON COLUMN rejections.reason IS 'Code of the rule that refused it';
+COMMENT ON COLUMN rejections.clip_key IS 'Pseudonym of the clip; null for a returned row that belongs to none, for a file, and for what is sensitive or distress';
+COMMENT ON COLUMN rejections.reason IS 'Code of the rule that refused it; sensitive and distress: accepted, and shown to nobody';
 
 CREATE TABLE recalls (
     batch_id VARCHAR,
@@ -186,6 +207,38 @@ COMMENT ON COLUMN recalls.state IS 'OPEN, NOTICED (the notice lies with the vend
 COMMENT ON COLUMN recalls.created_at IS 'When we learned of it';
 COMMENT ON COLUMN recalls.noticed_at IS 'When the notice was put on the vendor''s server';
 COMMENT ON COLUMN recalls.receipted_at IS 'When the signed receipt was accepted';
+
+CREATE TABLE returns (
+    batch_id VARCHAR,
+    n INTEGER,
+    vendor VARCHAR,
+    received_at TIMESTAMPTZ,
+    state VARCHAR,
+    reason VARCHAR,
+    received_rows BIGINT,
+    rejected_rows BIGINT,
+    loaded_rows BIGINT,
+    superseded_rows BIGINT,
+    forgotten_rows BIGINT,
+    sensitive_rows BIGINT,
+    distress_rows BIGINT,
+    breach_rows BIGINT
+);
+COMMENT ON TABLE returns IS 'One row a returned file; received = rejected + loaded + superseded + forgotten: no row is lost';
+COMMENT ON COLUMN returns.batch_id IS 'Batch that the file names';
+COMMENT ON COLUMN returns.n IS 'Number of the file within its batch';
+COMMENT ON COLUMN returns.vendor IS 'Vendor that sent it';
+COMMENT ON COLUMN returns.received_at IS 'When it was collected';
+COMMENT ON COLUMN returns.state IS 'ACCEPTED (its rows were judged one by one) or REFUSED (whole)';
+COMMENT ON COLUMN returns.reason IS 'Why it was refused whole; null otherwise';
+COMMENT ON COLUMN returns.received_rows IS 'Rows in the file; 0 when it was refused whole';
+COMMENT ON COLUMN returns.rejected_rows IS 'Of these, refused; the reasons are in rejections';
+COMMENT ON COLUMN returns.loaded_rows IS 'Of these, the current answer for their clip';
+COMMENT ON COLUMN returns.superseded_rows IS 'Of these, replaced by a higher revision';
+COMMENT ON COLUMN returns.forgotten_rows IS 'Of these, erased since, because their clip was recalled';
+COMMENT ON COLUMN returns.sensitive_rows IS 'Accepted rows with status sensitive';
+COMMENT ON COLUMN returns.distress_rows IS 'Accepted rows with status distress';
+COMMENT ON COLUMN returns.breach_rows IS 'Rejected rows of clips that the vendor had been told to delete';
 
 CREATE TABLE nights (
     night DATE,
