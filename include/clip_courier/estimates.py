@@ -103,7 +103,7 @@ def ratios(sums: pa.Table) -> pa.Table:
         margin = _quantile(cells.degrees) * np.sqrt(cells.variance)
         stretch = np.exp(margin / cells.estimate)
         # Nobody's clips hold an error: as if each person had said one word (Clopper and Pearson 1934).
-        flawless = cells.estimate == 0
+        flawless = (cells.estimate == 0) & (cells.speakers > 1)
         highest = 1 - ((1 - _CONFIDENCE) / 2) ** (1 / cells.speakers)
         low = np.where(flawless, 0, cells.estimate / stretch)
         high = np.where(flawless, highest, cells.estimate * stretch)

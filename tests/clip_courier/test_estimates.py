@@ -165,6 +165,7 @@ def test_ratios_by_hand() -> None:
                     ("one", 1, 0, 4, ["p1"]),
                     ("flawless", 1, 0, 5, ["p1"]),
                     ("flawless", 1, 0, 5, ["p2"]),
+                    ("flawless alone", 1, 0, 5, ["p1"]),
                     ("silent", 1, 2, 0, ["p1"]),
                     ("alike", 1, 1, 5, ["p1"]),
                     ("alike", 1, 2, 10, ["p2"]),
@@ -184,6 +185,7 @@ def test_ratios_by_hand() -> None:
     assert (found["one"]["ci_low"], found["one"]["ci_high"], found["one"]["speakers"]) == (None, None, 1)
     assert (found["flawless"]["estimate"], found["flawless"]["ci_low"]) == (0, 0)
     assert found["flawless"]["ci_high"] == pytest.approx(1 - 0.025 ** (1 / 2))
+    assert (found["flawless alone"]["estimate"], found["flawless alone"]["ci_high"]) == (0, None)
     assert (found["silent"]["estimate"], found["silent"]["ci_low"], found["silent"]["clips"]) == (None, None, 1)
     assert (found["alike"]["estimate"], found["alike"]["ci_low"]) == (0.2, None)
 
