@@ -28,6 +28,11 @@ _LOADS: Final = (
     "returns",
     "nights",
 )
+# Ratios of sql/observed.sql, one after the other: the sums of one are as many as persons.
+_RATIOS: Final = (
+    *("stratum", "product", "locale", "week"),
+    *("pairwise_wer", "word_disagreement", "status_disagreement", "rejected", "turnaround"),
+)
 # These read what was estimated from the former.
 _ESTIMATES: Final = ("wer_by_stratum", "wer_by_product", "wer_by_locale", "wer_by_week", "vendor_scorecard")
 
@@ -67,15 +72,28 @@ def publish(path: Path, relations: Mapping[str, pa.Table | list[Path]], now: dat
                 tables.run(f"load_{table}")
             if twice := tables.run("twice")["table_name"].to_pylist():
                 raise QueryFailed(f"a clip stands more than once in a batch, in {', '.join(twice)}")
-            tables.run("observed")
-            sums = tables.run("sums")
-            tables.register("estimated", estimates.ratios(sums))
-            tables.register("steered", estimates.differences(sums, "withheld", "shown"))
+            _estimate(tables)
             for table in _ESTIMATES:
                 tables.run(f"load_{table}", {"now": now} if table == "vendor_scorecard" else {})
             counts = {row["table_name"]: row["rows"] for row in tables.run("table_sizes").to_pylist()}
         build.replace(path)
     return counts
+
+
+def _estimate(tables: Tables) -> None:
+    """Make the relations `estimated` and `steered` that sql/load_*.sql read."""
+    tables.run("observed")
+    found = []
+    for measure in _RATIOS:
+        tables.run("sums", {"measure": measure})
+        tables.run("residuals")
+        estimated = estimates.ratios(tables.run("parts").cast(estimates.PARTS))
+        found.append(estimated.append_column("measure", pa.repeat(measure, estimated.num_rows)))
+    tables.register("estimated", pa.concat_tables(found))
+    tables.run("sums", {"measure": "steering"})
+    tables.run("residuals")
+    arms = tables.run("parts").cast(estimates.PARTS)
+    tables.register("steered", estimates.differences(arms, tables.run("common"), "withheld", "shown"))
 
 
 def spread_of_scores(path: Path) -> dict[str, float]:

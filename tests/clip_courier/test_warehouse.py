@@ -29,7 +29,6 @@ def _clip(key: str, stratum: str, speaker: str, probability: float = 1.0, batch_
     more = {"recorded_week": "2026-W47", "duration_ms": 1000, "is_overlap": False, "stratum": stratum}
     return {"clip_key": key, "batch_id": batch_id, **fixed, **more} | {
         "inclusion_probability": probability,
-        "is_withheld": False,
         "speaker_key": speaker,
         "speaker_keys": [speaker],
     }

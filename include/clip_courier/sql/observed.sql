@@ -1,4 +1,5 @@
--- Every ratio that is estimated, as its observations: of what measure and cell, with which weight, and whose.
+-- Every ratio that is estimated, as its observations: of what measure and cell (and which of two arms that are compared),
+-- with which weight, and whose.
 -- Reads: scored, compared, masked_transcripts, deliveries, ledger_returns.
 CREATE TEMP VIEW observed AS
 WITH heard AS (
@@ -42,30 +43,39 @@ answer AS (
     FROM masked_transcripts t
     JOIN deliveries d ON d.batch_id = t.batch_id
 )
-SELECT 'stratum' AS measure, stratum AS cell, weight, errors AS numerator, words AS denominator, duration_ms, persons
+SELECT
+    'stratum' AS measure,
+    stratum AS cell,
+    '' AS arm,
+    weight,
+    errors AS numerator,
+    words AS denominator,
+    duration_ms,
+    persons
 FROM clip
 UNION ALL
-SELECT 'product', product, weight, errors, words, duration_ms, persons FROM clip
+SELECT 'product', product, '', weight, errors, words, duration_ms, persons FROM clip
 UNION ALL
-SELECT 'locale', locale, weight, errors, words, duration_ms, persons FROM clip
+SELECT 'locale', locale, '', weight, errors, words, duration_ms, persons FROM clip
 UNION ALL
-SELECT 'week', recorded_week, weight, errors, words, duration_ms, persons FROM clip
+SELECT 'week', recorded_week, '', weight, errors, words, duration_ms, persons FROM clip
 UNION ALL
-SELECT CASE WHEN is_withheld THEN 'withheld' ELSE 'shown' END, vendor, weight, errors, words, duration_ms, persons
+SELECT
+    'steering', vendor, CASE WHEN is_withheld THEN 'withheld' ELSE 'shown' END, weight, errors, words, duration_ms, persons
 FROM heard
 WHERE is_withheld IS NOT NULL
 UNION ALL
 -- Neither transcript is the right one: against the mean length of both.
-SELECT 'pairwise_wer', judged, 1, errors, (words + other_words) / 2, 0, persons FROM agreement WHERE slots IS NOT NULL
+SELECT 'pairwise_wer', judged, '', 1, errors, (words + other_words) / 2, 0, persons FROM agreement WHERE slots IS NOT NULL
 UNION ALL
-SELECT 'word_disagreement', judged, 1, errors, slots, 0, persons FROM agreement WHERE slots IS NOT NULL
+SELECT 'word_disagreement', judged, '', 1, errors, slots, 0, persons FROM agreement WHERE slots IS NOT NULL
 UNION ALL
-SELECT 'status_disagreement', judged, 1, (status <> other_status)::INTEGER, 1, 0, persons FROM agreement
+SELECT 'status_disagreement', judged, '', 1, (status <> other_status)::INTEGER, 1, 0, persons FROM agreement
 UNION ALL
 -- Rows of one file go wrong together.
-SELECT 'rejected', vendor, 1, rejected_rows, accepted_rows + rejected_rows, 0, [batch_id || ' ' || n]
+SELECT 'rejected', vendor, '', 1, rejected_rows, accepted_rows + rejected_rows, 0, [batch_id || ' ' || n]
 FROM ledger_returns
 WHERE accepted_rows + rejected_rows > 0
 UNION ALL
 -- Clips of one batch come back together.
-SELECT 'turnaround', vendor, 1, (seconds <= median_seconds)::INTEGER, 1, 0, [batch_id] FROM answer
+SELECT 'turnaround', vendor, '', 1, (seconds <= median_seconds)::INTEGER, 1, 0, [batch_id] FROM answer

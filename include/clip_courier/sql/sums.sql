@@ -1,10 +1,11 @@
--- What estimates are made of: sums over each set of up to three persons who are heard together in a clip, so that two
--- clips of one person are known for it. Of more persons the first three, in the order of their keys.
--- Reads: observed (measure, cell, weight, numerator, denominator, duration_ms, persons: sorted keys).
+-- Sums over each set of up to three persons who are heard together in a clip: sums over all sets of odd size less those
+-- over all of even size have each clip once, and squares of these sums each two clips that share a person. Of more persons
+-- the first three, in the order of their keys. Reads: observed.
+CREATE OR REPLACE TEMP TABLE sums AS
 WITH part AS (
     SELECT
-        measure,
         cell,
+        arm,
         unnest(CASE least(len(persons), 3)
             WHEN 1 THEN [persons]
             WHEN 2 THEN [[persons[1]], [persons[2]], persons]
@@ -22,15 +23,16 @@ WITH part AS (
         weight * numerator * denominator AS wxy,
         weight * denominator * denominator AS wyy
     FROM observed
-    WHERE weight IS NOT NULL
+    WHERE measure = $measure
 )
 SELECT
-    measure,
     cell,
+    arm,
     array_to_string(together, ' ') AS together,
-    any_value(len(together)) AS persons,
+    CASE WHEN any_value(len(together)) = 2 THEN -1 ELSE 1 END AS sign,
+    any_value(len(together)) = 1 AS is_person,
     count(*) AS clips,
-    sum(duration_ms)::DOUBLE AS audio_ms,
+    sum(duration_ms) AS audio_ms,
     sum(w) AS w,
     sum(wx) AS wx,
     sum(wy) AS wy,
@@ -38,6 +40,4 @@ SELECT
     sum(wxy) AS wxy,
     sum(wyy) AS wyy
 FROM part
-GROUP BY ALL
--- The sums of floating numbers depend on their order.
-ORDER BY measure, cell, together
+GROUP BY cell, arm, together
