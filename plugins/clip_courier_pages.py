@@ -50,7 +50,7 @@ def status() -> HTMLResponse:
             _number(one.clips),
             _number(one.returned_rows),
             _text(one.delivered_at or ""),
-            f'<td class="late">{escape(one.due_at or "")} overdue</td>' if one.is_overdue else _text(one.due_at or ""),
+            _late(one.due_at, "overdue") if one.is_overdue else _text(one.due_at or ""),
         ]
         for one in seen.batches
     )
@@ -59,11 +59,20 @@ def status() -> HTMLResponse:
         [_text(one.batch_id), _number(one.n), _number(one.clip_count), _text(one.state), _text(one.noticed_at or "")]
         for one in seen.recalls
     )
+    keys = (
+        [
+            _text("ours" if one.is_ours else one.vendor),
+            _text(one.fingerprint),
+            _late(one.expires_at, "expires soon") if one.is_expiring else _text(one.expires_at or "never"),
+        ]
+        for one in seen.keys
+    )
     return _page(
         _table("Alerts", "batch,vendor,what", alerts),
         _table("Nights", "night,clips#,eligible#,selected#,validated#,in batches#,delivered#,refused,", nights),
         _table("Batches", "batch,vendor,state,clips#,rows returned#,delivered,due", batches),
         _table("Recalls", "batch,recall#,clips#,state,noticed", recalls),
+        _table("Keys", "whose,fingerprint,expires", keys),
     )
 
 
@@ -99,6 +108,10 @@ def _text(value: str) -> str:
 
 def _alarm(value: str) -> str:
     return f'<td class="late">{escape(value)}</td>'
+
+
+def _late(value: str | None, why: str) -> str:
+    return f'<td class="late">{escape(value or "")} {why}</td>'
 
 
 def _number(value: int | None) -> str:

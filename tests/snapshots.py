@@ -3,18 +3,27 @@
 The other side stays real: what a snapshot holds was selected, cut, sealed and sent by the courier itself.
 """
 
+import itertools
+import multiprocessing
+import os
 import shutil
+import signal
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from clip_courier import model
 from clip_courier.courier import Courier
+from clip_courier.ledger import Ledger
 from clip_courier.model import CONSENT_EVENTS
 from clip_courier.settings import credentials_from, load_settings
+from clip_courier.sftp_wire import Wire
 from clip_courier_demo.stage import Stage
 from conftest import NIGHT, NOW
 
@@ -66,11 +75,66 @@ def _restored(name: str, stage: Stage, make_courier: MakeCourier, night: Callabl
     return make_courier(stage)
 
 
-def deliver_night(environ: dict[str, str], told: Connection) -> None:
-    """What a process of its own does, that a test may kill."""
+def deliver_night(environ: dict[str, str], told: Connection, vendor: str | None = None, kill_at: int = 0) -> None:
+    """What a process of its own does, that a test may kill; with `kill_at` it kills itself at its nth boundary.
+
+    When it comes to its end it tells how many boundaries there were.
+    """
     courier = Courier(load_settings(environ), lambda conn_id: credentials_from(environ, conn_id), lambda: NOW)
+    passed = _killed_at(kill_at)
     told.send("begins")
-    courier.deliver(NIGHT)
+    courier.deliver(NIGHT, vendor)
+    told.send(passed())
+
+
+# Everything by which a delivery can be seen from outside: before and after each of these it may be killed.
+BOUNDARIES: list[tuple[Any, str]] = [
+    (Ledger, "move"),
+    (Ledger, "note"),
+    (Ledger, "_take"),
+    (Ledger, "_give_back"),
+    (Path, "replace"),
+    (Path, "unlink"),
+    (Path, "touch"),
+    (model, "_sync"),
+    (Wire, "_transmit"),
+    (Wire, "_receive"),
+]
+
+
+def _killed_at(nth: int) -> Callable[[], int]:
+    """Count boundaries from here on, in this process alone, and end it at the nth. Gives the count."""
+    numbers = itertools.count(1)
+    last = [0]
+
+    def pass_one() -> None:
+        last[0] = next(numbers)
+        if last[0] == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    for owner, name in BOUNDARIES:
+        step = getattr(owner, name)
+
+        def around(*given: Any, step: Callable[..., Any] = step, **options: Any) -> Any:
+            pass_one()
+            result = step(*given, **options)
+            pass_one()
+            return result
+
+        setattr(owner, name, around)
+    return lambda: last[0]
+
+
+def deliver_elsewhere(stage: Stage, vendor: str | None = None, kill_at: int = 0) -> tuple[BaseProcess, Connection]:
+    """A process of its own that delivers, and where it tells; it has begun when this returns."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["clip_courier.courier"])
+    here, there = context.Pipe()
+    process = context.Process(target=deliver_night, args=(dict(stage.environ), there, vendor, kill_at))
+    process.start()
+    there.close()
+    assert here.recv() == "begins"
+    return process, here
 
 
 def landing_copy(stage: Stage, folder: Path) -> Path:

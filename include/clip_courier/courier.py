@@ -6,7 +6,7 @@ it is, who watches) is given at the edge.
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from clip_courier.errors import (
     CrosswalkMissing,
     GateClosed,
     ReturnOverdue,
+    ServerUnreachable,
     VendorUnknown,
 )
 from clip_courier.holdings import Holdings
@@ -46,6 +47,11 @@ from clip_courier.settings import Policy, Settings, Vendor
 from clip_courier.sftp import Drop, SftpEndpoint, connect
 
 log = logging.getLogger("clip_courier")
+
+# Two keep a line busy while one of them waits for gpg; more gain nothing on a machine of two cores.
+_CONNECTIONS = 2
+# How long a worker waits for others to hang up.
+_CONNECTION_WAIT_S = 600
 
 _WORDS = pa.schema([("language", pa.string()), ("word", pa.string())])
 
@@ -115,14 +121,17 @@ class Courier:
 
         def one(each: Vendor) -> Outcome:
             self._check_gate(each)
-            with self._working(f"deliver-{each.name}"), self._keyring(each) as keyring:
+            with self._working():
                 given = outbound.Delivery(
                     root=self._root,
                     ledger=self._ledger,
                     landing=self._landing,
-                    keyring=keyring,
+                    open_keyring=lambda: self._keyring(each),
                     signer_fingerprint=self._own_key().fingerprint,
                     open_drop=self._drop(each),
+                    open_another=self._drop(each, waits=False),
+                    connections=self._connections(each),
+                    is_read_back=self._is_read_back(each),
                     refusals=self._refusals,
                     clock=self._clock,
                     progress=self._progress,
@@ -219,7 +228,8 @@ class Courier:
         outcome = Outcome("recall", {"vendors": {}}, is_new=False)
         with self._working("recall"):
             for name in [vendor] if vendor else sorted({b.vendor for b in self._ledger.batches()}):
-                outcome.add(_logged(self._withdraw(name)), name)
+                withdrawn = outbound.withdraw(name, self._root, self._ledger, self._refusals, self._clock())
+                outcome.add(_logged(withdrawn), name)
                 opened = recalls.open_recalls(self._root, self._ledger, self._refusals, self._clock(), name)
                 outcome.add(_logged(opened), name)
             with self._working("load"):
@@ -229,13 +239,6 @@ class Courier:
         if not outcome.is_new:
             outcome.say("recall: nothing to withhold, recall or forget")
         return outcome
-
-    def _withdraw(self, vendor: str) -> Outcome:
-        """Not while a delivery runs: it asks consent itself at the last moment; the next `recall` sees what left."""
-        with locked(self._root.lock(f"deliver-{vendor}"), waits=False) as is_ours:
-            if not is_ours:
-                return Outcome("withdraw", is_new=False)
-            return outbound.withdraw(vendor, self._root, self._ledger, self._refusals, self._clock())
 
     def _tell(self, only: str | None, outcome: Outcome) -> None:
         """Notices to every vendor with an open recall, and receipts from it."""
@@ -291,9 +294,14 @@ class Courier:
     # -- the parts ---------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _working(self, name: str) -> Iterator[None]:
-        """Whoever does the same work at the same time waits; the steps of a crash are then the only ones to fear."""
-        with locked(self._root.lock("work"), is_shared=True), locked(self._root.lock(name)):
+    def _working(self, name: str | None = None) -> Iterator[None]:
+        """Whoever does the same work at the same time waits; the steps of a crash are then the only ones to fear.
+
+        Without a name several may: `deliver` has a lease for each batch.
+        """
+        with locked(self._root.lock("work"), is_shared=True), ExitStack() as alone:
+            if name:
+                alone.enter_context(locked(self._root.lock(name)))
             yield
 
     def _sweep(self) -> None:
@@ -370,7 +378,8 @@ class Courier:
         with open_keyring(self._own_key(), self._settings.public_keys(vendor)) as keyring:
             yield keyring
 
-    def _drop(self, vendor: Vendor) -> Callable[[], AbstractContextManager[Drop]]:
+    def _drop(self, vendor: Vendor, *, waits: bool = True) -> Callable[[], AbstractContextManager[Drop]]:
+        """A connection to the vendor's server, of as many as it lets us have at once from all our workers together."""
         connection = self._credentials(vendor.sftp_conn_id)
         missing = [name for name in ("host", "login") if not getattr(connection, name)]
         if not connection.extra.get("host_key"):
@@ -387,7 +396,38 @@ class Courier:
             private_key_passphrase=str(passphrase) if passphrase else None,
             remote_root=vendor.remote_root,
         )
-        return lambda: connect(endpoint)
+        places = [f"sftp {vendor.name} {n}" for n in range(self._connections(vendor))]
+        timeout_s = _number(connection, "timeout_s", default=30, most=600)
+
+        @contextmanager
+        def connected() -> Iterator[Drop]:
+            with self._ledger.any_lease(places, wait_s=_CONNECTION_WAIT_S if waits else 0) as place:
+                if place is None:
+                    raise ServerUnreachable(
+                        f"all {len(places)} connections that vendor {vendor.name} allows are in use"
+                    )
+                with connect(endpoint, timeout_s=timeout_s) as drop:
+                    yield drop
+
+        return connected
+
+    def _connections(self, vendor: Vendor) -> int:
+        return _number(self._credentials(vendor.sftp_conn_id), "max_connections", default=_CONNECTIONS, most=16)
+
+    def _is_read_back(self, vendor: Vendor) -> bool:
+        connection = self._credentials(vendor.sftp_conn_id)
+        found = str(connection.extra.get("read_back") or "content")
+        if found not in ("content", "size"):
+            raise ConnectionInvalid(f"connection {connection.conn_id}: extra.read_back must be content or size")
+        return found == "content"
+
+
+def _number(connection: Connection, name: str, *, default: int, most: int) -> int:
+    """A whole number from 1 on out of a connection's extra."""
+    found = str(connection.extra.get(name, default))
+    if not (found.isascii() and found.isdecimal() and 1 <= int(found) <= most):
+        raise ConnectionInvalid(f"connection {connection.conn_id}: extra.{name} must be 1 to {most}")
+    return int(found)
 
 
 def _private_key(connection: Connection) -> str:

@@ -77,6 +77,10 @@ class IllegalTransition(CourierError):
     """Another worker moved the batch on, or a step was left out: look at `clip-courier status`, then run again."""
 
 
+class LeaseLost(CourierError):
+    """Nothing to do: this worker stood still for too long and another one has taken its work over."""
+
+
 class LedgerUnavailable(CourierError):
     """Check CLIP_COURIER_LEDGER and that its database answers; run again."""
 
@@ -104,6 +108,10 @@ class SealFailed(CourierError):
     """Run again; nothing was left behind. If it fails twice, look at the free disk and at the vendor's key."""
 
 
+class AudioStoreDown(CourierError):
+    """See to the store of the recordings (mount, network, login) and run again; no clip was left out for it."""
+
+
 class AudioUnusable(CourierError):
     """The clip is left out with this reason; ask the product team for the recording if it is needed."""
 
@@ -129,6 +137,10 @@ class ServerUnreachable(CourierError):
 
 class TransferFailed(CourierError):
     """Nothing to do if it is brief: no half file carries a final name, and the next run sends it again."""
+
+
+class ConnectionLost(TransferFailed):
+    """Nothing to do if it is brief: the next run goes on where the line broke. If it lasts, call the vendor."""
 
 
 class RemoteConflict(CourierError):

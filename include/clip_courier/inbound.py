@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from clip_courier.batch_files import overdue, read_crosswalk, read_own
 from clip_courier.confined import read_confined
 from clip_courier.errors import CourierError, ReturnRefused, ReturnUnreadable, ReturnUntrusted, TransferFailed
-from clip_courier.ledger import ACCEPTED, REFUSED, SEALED, WITH_VENDOR, Batch, Ledger, Return, RowCounts
+from clip_courier.ledger import ACCEPTED, REFUSED, RELEASED, SEALED, WITH_VENDOR, Batch, Ledger, Return, RowCounts
 from clip_courier.model import BATCH_ID, SCHEMA_VERSION, STATUSES, Outcome, Progress, Root, stamp, write_parquet
 from clip_courier.pgp import Keyring
 from clip_courier.returned_files import FORMATS, TOOL_FORMATS
@@ -168,7 +168,7 @@ def _complete(vendor: Vendor, drop: Drop, ledger: Ledger, outcome: Outcome) -> l
     matches = [match for match in map(_NAME.match, sorted(files)) if match]
     announced = Counter(_ready_name(match) for match in matches)
     # The vendor may see its drop a moment before we have it on record: between the ready file and the ledger.
-    early = {b.batch_id for b in ledger.batches(vendor=vendor.name, states=[SEALED])}
+    early = {b.batch_id for b in ledger.batches(vendor=vendor.name, states=[SEALED, RELEASED])}
     found, waiting = [], 0
     for match in matches:
         file, ready = files[match[0]], files.get(_ready_name(match))

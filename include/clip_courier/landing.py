@@ -3,6 +3,7 @@
 Any place that Arrow's filesystems reach will do: a folder, or a URL such as `s3://bucket/landing`.
 """
 
+import errno
 import re
 import unicodedata
 from collections import Counter
@@ -11,17 +12,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from clip_courier.errors import AudioUnusable, LandingMissing, LandingSchemaBroken, LandingUnreadable, QueryFailed
+from clip_courier.errors import (
+    AudioStoreDown,
+    AudioUnusable,
+    LandingMissing,
+    LandingSchemaBroken,
+    LandingUnreadable,
+    QueryFailed,
+)
 from clip_courier.model import CLIPS, CONSENT_EVENTS, PERSONS
 from clip_courier.scratch import scratch_folder
 from clip_courier.tables import Tables
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 # A clip is half a minute of speech; what is larger than this is something else.
 MAX_AUDIO_BYTES = 256 * 1024 * 1024
@@ -31,6 +42,10 @@ _MAY_LACK = frozenset({"call_id", "audio_sha256", "words"})
 # Where a row may say that its recording lies outside of landing. Arrow knows more schemes, and some of them lead to any
 # file of this machine (`local://`, `fsspec+file://`).
 _REMOTE = frozenset({"s3", "gs", "gcs", "abfs", "abfss", "hdfs"})
+# What says something about one file alone (`ELOOP`, a name that is too long or holds a NUL), and of object stores, too.
+_ABOUT_THE_FILE = frozenset({errno.ENOENT, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.ENXIO})
+_ABOUT_THE_OBJECT = frozenset({"ACCESS_DENIED", "NO_SUCH_BUCKET", "NO_SUCH_KEY", "RESOURCE_NOT_FOUND"})
+_AWS_ERROR = re.compile(r"AWS Error ([A-Z_]{1,40})")
 _CONTRACTS = {"clips": CLIPS, "consent_events": CONSENT_EVENTS, "persons": PERSONS}
 _PARTITION = re.compile(r"(?:^|/)recorded_date=(\d{4}-\d{2}-\d{2})/")
 
@@ -85,19 +100,39 @@ class Landing:
 
         Raises:
             AudioUnusable: `audio_outside`, `audio_missing` or `audio_too_large`.
+            AudioStoreDown: it cannot be told, because the store does not answer or is not there.
         """
         files, path = self._locate(uri)
         try:
             info = files.get_file_info(path)
             if info.type != pafs.FileType.File or info.size is None:
+                self._check_store(files, path)
                 raise AudioUnusable("audio_missing", "a recording is not where its row says")
             if info.size > MAX_AUDIO_BYTES:
                 raise AudioUnusable("audio_too_large", "a recording is larger than any clip can be")
             with files.open_input_file(path) as stream:
                 return bytes(stream.read())
-        except (OSError, pa.ArrowException):
+        except (OSError, pa.ArrowException) as fault:
             # The cause names the file, and the name may identify someone.
+            if _is_outage(fault, is_ours=path.startswith(f"{self._base}/")):
+                raise AudioStoreDown(f"the store of the recordings does not answer ({_kind(fault)})") from None
+            self._check_store(files, path)
             raise AudioUnusable("audio_missing", "a recording is not where its row says") from None
+
+    def _check_store(self, files: pafs.FileSystem, path: str) -> None:
+        """A folder that is gone or empty, as when its mount is lost, says nothing about a recording in it.
+
+        An object store has no folders: what it does not have, it says it does not have.
+        """
+        folder = f"{self._base}/audio"
+        if not isinstance(files, pafs.LocalFileSystem) or not path.startswith(f"{folder}/"):
+            return
+        try:
+            if next(Path(folder).iterdir(), None) is not None:
+                return
+        except OSError:
+            pass
+        raise AudioStoreDown("audio/ in landing is empty or cannot be read")
 
     def _locate(self, uri: str) -> tuple[pafs.FileSystem, str]:
         outside = AudioUnusable("audio_outside", "a recording's address leads out of landing/audio")
@@ -168,6 +203,9 @@ class Landing:
     def _attach(self, tables: Tables, name: str, paths: Sequence[str], folder: Path) -> None:
         contract = _CONTRACTS[name]
         if not self._is_local:
+            # It brings pandas along: 50 MiB that only a landing zone behind a URL needs.
+            import pyarrow.dataset as ds
+
             rows = ds.dataset(list(paths), filesystem=self._files, schema=contract, format="parquet")
             tables.register(name, _fetched(rows, name) if isinstance(self._files, pafs.PyFileSystem) else rows)
             return
@@ -202,7 +240,7 @@ class Landing:
         return path.removeprefix(self._base).lstrip("/")
 
 
-def _fetched(rows: ds.Dataset, name: str) -> pa.Table:
+def _fetched(rows: "ds.Dataset", name: str) -> pa.Table:
     """All rows in memory, where it is Python that reads the files (`fsspec+…://`).
 
     DuckDB scans a dataset with the interpreter's lock in its hand. Python's reads need that lock while they hold one of
@@ -212,6 +250,26 @@ def _fetched(rows: ds.Dataset, name: str) -> pa.Table:
         return rows.to_table()
     except (pa.ArrowException, OSError) as error:
         raise QueryFailed(f"relation {name}: {type(error).__name__}") from None
+
+
+def _is_outage(fault: BaseException, *, is_ours: bool) -> bool:
+    """Whether a failure is the store's and not the recording's: errors of a disk, a mount or a line.
+
+    Arrow's object stores have no numbers; there the store's own word decides, and none means that nobody answered. In
+    our own store a refused login is our trouble; a row may name a bucket that never was ours to read.
+    """
+    if not isinstance(fault, OSError) or isinstance(fault, FileNotFoundError | IsADirectoryError | NotADirectoryError):
+        return False
+    if fault.errno is not None:
+        return fault.errno not in _ABOUT_THE_FILE
+    said = _AWS_ERROR.search(str(fault))
+    return said is None or said[1] not in (_ABOUT_THE_OBJECT - {"ACCESS_DENIED"} if is_ours else _ABOUT_THE_OBJECT)
+
+
+def _kind(fault: BaseException) -> str:
+    """What may be shown of it."""
+    said = _AWS_ERROR.search(str(fault))
+    return said[1] if said else getattr(fault, "strerror", None) or type(fault).__name__
 
 
 def _partition_of(inner: str) -> date | None:

@@ -3,12 +3,17 @@
 A batch moves only along `STEPS`, compared and set in one transaction together with an audit event. Each event holds the
 hash of the one before it, so that an altered, removed or added event shows (`verify_chain`). No row names a clip or a
 person.
+
+Whoever works at something holds a lease of it: a row with an end, renewed while the work goes on, and asked for in the
+transaction of every step. A worker that stood still and lost its lease cannot take one.
 """
 
 import hashlib
 import json
+import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Final
@@ -17,11 +22,13 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
-from clip_courier.errors import AuditBroken, IllegalTransition, LedgerUnavailable
+from clip_courier.errors import AuditBroken, IllegalTransition, LeaseLost, LedgerUnavailable
 from clip_courier.model import stamp
+from clip_courier.processes import identity, is_gone
 
 MANIFESTED: Final = "MANIFESTED"
 SEALED: Final = "SEALED"
+RELEASED: Final = "RELEASED"
 DELIVERED: Final = "DELIVERED"
 RETURNED: Final = "RETURNED"
 LOADED: Final = "LOADED"
@@ -34,15 +41,19 @@ STEPS: Final[Mapping[str, Mapping[str, str]]] = {
         CANCELLED: "nothing in it may leave any more",
     },
     SEALED: {
-        DELIVERED: "the ready file lies on the vendor's server",
+        RELEASED: "all of it lies on the vendor's server under its unfinished name; consent is asked for the last time",
         MANIFESTED: "a clip may not leave any more, or the ciphertext is lost or for another key: it is sealed again",
+    },
+    RELEASED: {
+        DELIVERED: "the ready file lies on the vendor's server",
+        SEALED: "it did not get its final name: a clip may not leave any more, or the server refused",
     },
     DELIVERED: {RETURNED: "a trusted return was matched"},
     RETURNED: {RETURNED: "another return was matched", LOADED: "its transcripts are in the warehouse"},
     LOADED: {RETURNED: "another return was matched"},
     CANCELLED: {},
 }
-WAITING: Final = (MANIFESTED, SEALED)
+WAITING: Final = (MANIFESTED, SEALED, RELEASED)
 WITH_VENDOR: Final = (DELIVERED, RETURNED, LOADED)
 
 ACCEPTED: Final = "ACCEPTED"
@@ -127,6 +138,36 @@ _HEAD = sa.Table(
     sa.Column("hash", sa.String(64), nullable=False),
 )
 _GENESIS: Final = "0" * 64
+# Who works at what, until when by the clock of the database: the one clock that all workers share. In milliseconds.
+_LEASES = sa.Table(
+    "leases",
+    _METADATA,
+    sa.Column("name", sa.String(80), primary_key=True),
+    sa.Column("holder", sa.String(160), nullable=False),
+    sa.Column("until_ms", sa.BigInteger, nullable=False),
+)
+# One row. 1: as the first ledgers were, which have no such table. 2: leases, and RELEASED between SEALED and DELIVERED.
+_VERSION = sa.Table("ledger_version", _METADATA, sa.Column("version", sa.Integer, primary_key=True))
+VERSION: Final = 2
+
+LEASE_S: Final = 120.0
+_CLOCKS: Final = {
+    "sqlite": "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
+    "postgresql": "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
+}
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to work at something of that name, for as long as nobody else has taken it."""
+
+    name: str
+    holder: str
+
+    @property
+    def attempt(self) -> str:
+        """A short word of its own for this piece of work."""
+        return self.holder.rpartition(" ")[2]
 
 
 @dataclass(frozen=True)
@@ -229,6 +270,13 @@ class Ledger:
             _METADATA.create_all(connection)
             if connection.execute(sa.select(_HEAD.c.id)).first() is None:
                 connection.execute(_HEAD.insert().values(id=1, seq=0, hash=_GENESIS))
+            found = connection.execute(sa.select(_VERSION.c.version)).scalar() or 1
+            if found > VERSION:
+                raise LedgerUnavailable(f"the ledger is of version {found}, this program knows {VERSION}: update it")
+            # From 1 to 2 the table that was missing is all there is to do, and is done.
+            if found < VERSION:
+                connection.execute(_VERSION.delete())
+                connection.execute(_VERSION.insert().values(version=VERSION))
 
     def close(self) -> None:
         self._engine.dispose()
@@ -245,15 +293,20 @@ class Ledger:
             self._write_event(connection, at, batch.batch_id, MANIFESTED, {"clips": batch.clip_count})
             return True
 
-    def move(self, batch_id: str, came_from: str, to: str, at: datetime, **fields: object) -> None:
+    def move(
+        self, batch_id: str, came_from: str, to: str, at: datetime, *, lease: Lease | None = None, **fields: object
+    ) -> None:
         """Take one step of the life cycle, with the facts that belong to it.
 
         Raises:
             IllegalTransition: the table has no such step, or the batch is not (any more) where it would start.
+            LeaseLost: somebody else has taken the lease that was given.
         """
         if to not in STEPS.get(came_from, {}):
             raise IllegalTransition(f"batch {batch_id}: there is no step from {came_from} to {to}")
         with self._writing() as connection:
+            if lease is not None:
+                _check_held(connection, lease)
             here = (_BATCHES.c.batch_id == batch_id) & (_BATCHES.c.state == came_from)
             if connection.execute(_BATCHES.update().where(here).values(state=to, **fields)).rowcount != 1:
                 raise IllegalTransition(f"batch {batch_id} is not {came_from}")
@@ -281,6 +334,78 @@ class Ledger:
         if states is not None:
             query = query.where(_BATCHES.c.state.in_(list(states)))
         return [Batch(**row) for row in self._read(query)]
+
+    # -- leases ----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def lease(self, name: str, *, for_s: float = LEASE_S) -> Iterator[Lease | None]:
+        """Take the lease of that name for the block, renewing it meanwhile; None, at once, when it is another's.
+
+        One that has run out, or whose holder is known to be dead, is free.
+        """
+        mine = Lease(name, identity())
+        if not self._take(mine, for_s):
+            yield None
+            return
+        over = threading.Event()
+        renewing = threading.Thread(target=self._renew, args=(mine, for_s, over), name=f"lease {name}", daemon=True)
+        renewing.start()
+        try:
+            yield mine
+        finally:
+            over.set()
+            renewing.join()
+            with suppress(LedgerUnavailable):  # it ends by itself
+                self._give_back(mine)
+
+    @contextmanager
+    def any_lease(self, names: Sequence[str], *, wait_s: float, for_s: float = LEASE_S) -> Iterator[Lease | None]:
+        """The first of these leases that is free, waiting for one; None when none is after `wait_s`."""
+        deadline = time.monotonic() + wait_s
+        while True:
+            for name in names:
+                with self.lease(name, for_s=for_s) as mine:
+                    if mine is not None:
+                        yield mine
+                        return
+            if time.monotonic() > deadline:
+                yield None
+                return
+            time.sleep(0.2)
+
+    def check_lease(self, lease: Lease) -> None:
+        """Raises LeaseLost when somebody else has taken it."""
+        with self._transaction(only_reads=True) as connection:
+            _check_held(connection, lease)
+
+    def _take(self, mine: Lease, for_s: float) -> bool:
+        with self._writing() as connection:
+            now_ms = self._now_ms(connection)
+            until_ms = now_ms + int(for_s * 1000)
+            here = _LEASES.c.name == mine.name
+            found = connection.execute(sa.select(_LEASES.c.holder, _LEASES.c.until_ms).where(here)).first()
+            if found is not None and found.until_ms > now_ms and not is_gone(found.holder):
+                return False
+            connection.execute(_LEASES.delete().where(here))
+            connection.execute(_LEASES.insert().values(name=mine.name, holder=mine.holder, until_ms=until_ms))
+            return True
+
+    def _renew(self, mine: Lease, for_s: float, over: threading.Event) -> None:
+        here = (_LEASES.c.name == mine.name) & (_LEASES.c.holder == mine.holder)
+        while not over.wait(for_s / 4):
+            # A database that is away for a moment may be back for the next time; if not, no step can be taken anyway.
+            with suppress(LedgerUnavailable, AuditBroken), self._writing() as connection:
+                until_ms = self._now_ms(connection) + int(for_s * 1000)
+                if connection.execute(_LEASES.update().where(here).values(until_ms=until_ms)).rowcount != 1:
+                    return
+
+    def _give_back(self, mine: Lease) -> None:
+        with self._writing() as connection:
+            here = (_LEASES.c.name == mine.name) & (_LEASES.c.holder == mine.holder)
+            connection.execute(_LEASES.delete().where(here))
+
+    def _now_ms(self, connection: sa.Connection) -> int:
+        return int(connection.execute(sa.text(_CLOCKS[self._engine.dialect.name])).scalar_one())
 
     # -- returns ---------------------------------------------------------------------------------------------
 
@@ -446,6 +571,12 @@ class Ledger:
     def _read(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
         with self._transaction(only_reads=True) as connection:
             return _rows(connection, query)
+
+
+def _check_held(connection: sa.Connection, lease: Lease) -> None:
+    here = (_LEASES.c.name == lease.name) & (_LEASES.c.holder == lease.holder)
+    if connection.execute(sa.select(_LEASES.c.name).where(here)).first() is None:
+        raise LeaseLost(f"{lease.name}: the lease has run out and is another worker's")
 
 
 def _rows(connection: sa.Connection, query: sa.Select[Any]) -> list[dict[str, Any]]:

@@ -1,13 +1,14 @@
 """The nouns: what a clip, a manifest and a batch are, and the one type that owns every path under the root."""
 
 import fcntl
+import os
 import re
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,9 @@ from clip_courier.errors import CourierError, SettingsInvalid, StageMissing
 
 SCHEMA_VERSION: Final = "1"
 PURPOSE: Final = "human_review"
+
+# A key that expires sooner is warned of: long enough for both sides to exchange and review a new one.
+KEY_NOTICE: Final = timedelta(days=30)
 
 _TIMESTAMP: Final = pa.timestamp("us", tz="UTC")
 
@@ -191,14 +195,27 @@ def stamp(moment: datetime) -> str:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; rename it into place when the block ends well, else remove it."""
+    """Yield a temporary name beside `path`; rename it into place when the block ends well, else remove it.
+
+    Whoever finds `path` finds all of it, also after the power went: the bytes are on the disk before the name is.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.part")
     try:
         yield partial
+        _sync(partial)
         partial.replace(path)
+        _sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
@@ -287,6 +304,10 @@ class Root:
     @property
     def data_docs(self) -> Path:
         return self.path / "data_docs"
+
+    def keys(self, vendor: str) -> Path:
+        """Which keys serve for a vendor, and when they expire; JSON, no secrets."""
+        return self.path / "keys" / f"{vendor}.json"
 
     def lock(self, name: str) -> Path:
         """Held by whoever does work of that name, so that two processes never do it at once."""

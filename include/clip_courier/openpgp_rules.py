@@ -153,7 +153,8 @@ def check_imported(answer: Answer, *, secret_keys: int) -> frozenset[str]:
     allowed = {1} if secret_keys else {1, 2}
     if len(found) not in allowed or [(c[0], c[9]) for c in counts] != [(str(len(found)), str(secret_keys))]:
         what = "one private key" if secret_keys else "one public key or two"
-        raise KeyUnusable(f"a key file must hold {what} and nothing else; {len(found)} keys were read")
+        told = f"a key file must hold {what} and nothing else; {len(found)} keys were read"
+        raise KeyUnusable(f"{told} that are good by this machine's clock")  # gpg does not take one of tomorrow
     return found
 
 

@@ -3,17 +3,22 @@
 The order of steps is what keeps the promises: consent is asked, the batch is cut to what may still leave, sealed as one
 stream, uploaded under a name that both sides ignore; consent is asked again in the same breath as the rename; the ready
 file comes last. After a crash anywhere the next run finds out how far the batch got and goes on from there.
+
+Several workers may do this at once, here and elsewhere: each batch is worked at by whoever holds its lease.
 """
 
 import io
 import json
 import logging
 import tarfile
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from hashlib import sha256
+from threading import Event, Lock
 from typing import BinaryIO, Final
 
 import pyarrow as pa
@@ -21,10 +26,20 @@ import pyarrow.parquet as pq
 
 from clip_courier import audio
 from clip_courier.batch_files import current, withhold
-from clip_courier.errors import AudioUnusable, CrosswalkMissing, RemoteConflict, SealFailed
+from clip_courier.errors import (
+    AudioUnusable,
+    ConnectionLost,
+    CourierError,
+    CrosswalkMissing,
+    LeaseLost,
+    RemoteConflict,
+    SealFailed,
+    TransferFailed,
+)
 from clip_courier.landing import Landing
-from clip_courier.ledger import CANCELLED, DELIVERED, MANIFESTED, SEALED, WAITING, Batch, Ledger
+from clip_courier.ledger import CANCELLED, DELIVERED, MANIFESTED, RELEASED, SEALED, WAITING, Batch, Lease, Ledger
 from clip_courier.model import (
+    KEY_NOTICE,
     SCHEMA_VERSION,
     Clock,
     Manifest,
@@ -34,14 +49,20 @@ from clip_courier.model import (
     Refusals,
     Root,
     stamp,
+    write_text,
 )
-from clip_courier.pgp import Keyring
+from clip_courier.pgp import CHUNK_BYTES, KeyFacts, Keyring
 from clip_courier.settings import Vendor
 from clip_courier.sftp import Drop
 
 log = logging.getLogger("clip_courier")
 
 INSTRUCTIONS_VERSION: Final = "1"
+# Recordings are decoded and encoded by threads, a few ahead of the one that is written: libsndfile works outside of
+# the interpreter's lock. More of them would only hold more sound in memory.
+_ENCODERS: Final = 2
+_AHEAD: Final = 3
+_HELD_POLL_S: Final = 0.3
 _README: Final = f"""Clip Courier batch, instructions version {INSTRUCTIONS_VERSION}
 
 manifest.parquet   one row a clip; manifest.json holds the counts and the SHA-256 of every other file here
@@ -63,14 +84,21 @@ delete_by with receipts/<batch_id>.<n>.json.pgp, signed and encrypted like a ret
 
 @dataclass(frozen=True)
 class Delivery:
-    """What `deliver` needs for one vendor: its keys, its server, and the question whether a clip may still be heard."""
+    """What `deliver` needs for one vendor: its keys, its server, and the question whether a clip may still be heard.
+
+    `open_another` is a further connection, up to `connections`, if the vendor has one free; `is_read_back` has what
+    lies on the server compared with what was sent.
+    """
 
     root: Root
     ledger: Ledger
     landing: Landing
-    keyring: Keyring
+    open_keyring: Callable[[], AbstractContextManager[Keyring]]
     signer_fingerprint: str
     open_drop: Callable[[], AbstractContextManager[Drop]]
+    open_another: Callable[[], AbstractContextManager[Drop]]
+    connections: int
+    is_read_back: bool
     refusals: Refusals
     clock: Clock
     progress: Progress
@@ -87,15 +115,16 @@ class _Unfit(Exception):
 def deliver(vendor: Vendor, night: NightFolder, given: Delivery) -> Outcome:
     """Bring every waiting batch of the vendor, of this night or an earlier one, to DELIVERED or CANCELLED.
 
-    What keeps one batch back (RemoteConflict, SealFailed, CrosswalkMissing) is a failure of the outcome; the next batch
-    has its turn. Not for two processes at once: the caller holds the vendor's lock.
+    What keeps one batch back (RemoteConflict, SealFailed, CrosswalkMissing, LeaseLost) is a failure of the outcome; the
+    next batch has its turn. A batch that another worker has in hand is waited for, and taken when that one dies.
 
     Raises:
         KeyUnusable: before any work, when the vendor's key cannot be encrypted to today.
         HostKeyMismatch, LoginRefused, ServerUnreachable, TransferFailed: no half file has a final name.
+        AudioStoreDown: the recordings cannot be read; no clip is left out for that.
     """
     _sweep_spool(vendor.name, given)
-    waiting = [b for b in _cut(vendor.name, given.root, given.ledger) if b.night_date <= night.night]
+    waiting = [b.batch_id for b in _cut(vendor.name, given.root, given.ledger) if b.night_date <= night.night]
     outcome = Outcome(
         "deliver",
         {"vendor": vendor.name, "delivered": 0, "cancelled": 0, "clips": 0, "withheld": 0},
@@ -104,42 +133,114 @@ def deliver(vendor: Vendor, night: NightFolder, given: Delivery) -> Outcome:
     if not waiting:
         outcome.say(f"deliver: vendor {vendor.name}: nothing is waiting")
         return outcome
-    key = given.keyring.check_key(vendor.recipient_fingerprint, at=given.clock(), can="encrypt")
-    if key.expires_at and key.expires_at - given.clock() < timedelta(days=30):
-        outcome.say(f"deliver: vendor {vendor.name}: key {key.fingerprint} expires on {key.expires_at:%Y-%m-%d}")
-    with given.open_drop() as drop:
-        for place, batch in enumerate(waiting, start=1):
-            sending = _Sending(vendor, batch, given, drop)
-            try:
-                done = sending.run()
-            except (RemoteConflict, SealFailed, CrosswalkMissing) as failed:
-                log.error("batch %s: %s: %s", batch.batch_id, type(failed).__name__, failed)
-                outcome.failures.append(failed)
-                continue
-            outcome.count(done.state.lower())
-            outcome.count("clips", done.clip_count)
-            outcome.count("withheld", sending.withheld)
-            less = f", {sending.withheld} withheld" if sending.withheld else ""
-            outcome.say(f"deliver: {done.batch_id} {done.state.lower()}, {done.clip_count} clips{less}")
-            given.progress(f"delivering to {vendor.name}", place, len(waiting))
+    with given.open_keyring() as keyring:
+        _check_keys(vendor, keyring, given, outcome)
+        with given.open_drop() as drop:
+            _Round(vendor, waiting, given, outcome).run(keyring, drop)
     return outcome
+
+
+def _check_keys(vendor: Vendor, keyring: Keyring, given: Delivery, outcome: Outcome) -> None:
+    """Both keys must serve now; when they expire is kept for whoever looks, and told when it is soon."""
+    now = given.clock()
+    keys = {
+        "theirs": keyring.check_key(vendor.recipient_fingerprint, at=now, can="encrypt"),
+        "ours": keyring.check_key(given.signer_fingerprint, at=now, can="sign"),
+    }
+    for whose, key in keys.items():
+        if key.expires_at and key.expires_at - now < KEY_NOTICE:
+            owner = f"of vendor {vendor.name}" if whose == "theirs" else "of ours"
+            told = f"deliver: key {key.fingerprint} {owner} expires on {key.expires_at:%Y-%m-%d}"
+            log.warning("%s", told)
+            outcome.say(told)
+    write_text(json.dumps({whose: _key_seen(key) for whose, key in keys.items()}), given.root.keys(vendor.name))
+
+
+def _key_seen(key: KeyFacts) -> dict[str, str | None]:
+    return {"fingerprint": key.fingerprint, "expires_at": stamp(key.expires_at) if key.expires_at else None}
+
+
+class _Round:
+    """The waiting batches of one run, taken one by one by as many workers as the vendor has connections for us."""
+
+    def __init__(self, vendor: Vendor, waiting: list[str], given: Delivery, outcome: Outcome) -> None:
+        self._vendor, self._given, self._outcome = vendor, given, outcome
+        self._left, self._total, self._done = deque(waiting), len(waiting), 0
+        self._telling, self._over = Lock(), Event()
+
+    def run(self, keyring: Keyring, drop: Drop) -> None:
+        """Work through all of them; the first connection is there already, so that a refused login is tried once."""
+        helpers = min(self._given.connections, self._total) - 1
+        with ThreadPoolExecutor(max(helpers, 1), "deliver") as pool:
+            helping = [pool.submit(self._help) for _ in range(helpers)]
+            try:
+                self._work(keyring, drop)
+                for one in helping:
+                    one.result()
+            finally:
+                self._over.set()
+
+    def _help(self) -> None:
+        with ExitStack() as opened:
+            try:
+                drop = opened.enter_context(self._given.open_another())
+            except CourierError as refused:
+                log.info("deliver: vendor %s: no further connection: %s", self._vendor.name, refused)
+                return
+            self._work(opened.enter_context(self._given.open_keyring()), drop)
+
+    def _work(self, keyring: Keyring, drop: Drop) -> None:
+        ledger = self._given.ledger
+        while self._left and not self._over.is_set():
+            try:
+                batch_id = self._left.popleft()
+            except IndexError:  # another one was quicker
+                return
+            with ledger.lease(batch_id) as lease:
+                if lease is not None:
+                    batch = ledger.require(batch_id)
+                    if batch.state in WAITING:
+                        self._one(_Sending(self._vendor, batch, lease, self._given, keyring, drop))
+                    continue
+            self._left.append(batch_id)
+            self._over.wait(_HELD_POLL_S)
+
+    def _one(self, sending: "_Sending") -> None:
+        try:
+            done = sending.run()
+        except (RemoteConflict, SealFailed, CrosswalkMissing, LeaseLost) as failed:
+            log.error("batch %s: %s: %s", sending.batch_id, type(failed).__name__, failed)
+            with self._telling:
+                self._outcome.failures.append(failed)
+            return
+        less = f", {sending.withheld} withheld" if sending.withheld else ""
+        with self._telling:
+            self._outcome.count(done.state.lower())
+            self._outcome.count("clips", done.clip_count)
+            self._outcome.count("withheld", sending.withheld)
+            self._outcome.say(f"deliver: {done.batch_id} {done.state.lower()}, {done.clip_count} clips{less}")
+            self._done += 1
+            self._given.progress(f"delivering to {self._vendor.name}", self._done, self._total)
 
 
 def withdraw(vendor: str, root: Root, ledger: Ledger, refusals: Refusals, now: datetime) -> Outcome:
     """Cut batches that are not sealed yet again, without the clips that may not be heard any more.
 
     A sealed one may already lie on the server under its final name: `deliver` finds that out, and asks consent itself.
-    Not while `deliver` runs for the vendor: what it has just sent must stay in the crosswalk.
+    So does one that is being delivered: what was just sent must stay in the crosswalk.
     """
     outcome = Outcome("withdraw", {"vendor": vendor, "withheld": 0}, is_new=False)
     for batch in (b for b in _cut(vendor, root, ledger) if b.state == MANIFESTED):
-        folder = root.night(batch.night_date)
-        _, private = current(folder, batch.batch_id)
-        gone = refusals(private)
-        if not gone:
-            continue
-        withhold(folder, batch.batch_id, gone)
-        ledger.note(batch.batch_id, "WITHHELD", {"clips": len(gone)}, now)
+        with ledger.lease(batch.batch_id) as lease:
+            if lease is None or ledger.require(batch.batch_id).state != MANIFESTED:
+                continue
+            folder = root.night(batch.night_date)
+            _, private = current(folder, batch.batch_id)
+            gone = refusals(private)
+            if not gone:
+                continue
+            withhold(folder, batch.batch_id, gone)
+            ledger.note(batch.batch_id, "WITHHELD", {"clips": len(gone)}, now)
         outcome.is_new = True
         outcome.count("withheld", len(gone))
         outcome.say(f"recall: {len(gone)} clips are taken out of batch {batch.batch_id} before it leaves")
@@ -154,31 +255,40 @@ def _cut(vendor: str, root: Root, ledger: Ledger) -> list[Batch]:
 
 def _sweep_spool(vendor: str, given: Delivery) -> None:
     """Ciphertext that waits for nothing any more, and what a killed run left half written."""
-    waiting = {given.root.sealed_batch(b.batch_id) for b in given.ledger.batches(vendor=vendor, states=[SEALED])}
-    wanted = {path.name for path in waiting} | {f"{path.name}.sig" for path in waiting}
-    for path in given.root.sealed.iterdir():
-        if path.name.lstrip(".").startswith(f"{vendor}-") and path.name not in wanted:
-            path.unlink(missing_ok=True)
+    found = [p for p in given.root.sealed.iterdir() if p.name.lstrip(".").startswith(f"{vendor}-")]
+    for batch_id in {path.name.lstrip(".").split(".")[0] for path in found}:
+        with given.ledger.lease(batch_id) as lease:
+            if lease is None:
+                continue
+            batch, sealed = given.ledger.batch(batch_id), given.root.sealed_batch(batch_id)
+            is_waiting = batch is not None and batch.state in (SEALED, RELEASED)
+            wanted = {sealed.name, f"{sealed.name}.sig"} if is_waiting else set()
+            for path in found:
+                if path.name.lstrip(".").split(".")[0] == batch_id and path.name not in wanted:
+                    path.unlink(missing_ok=True)
 
 
 class _Sending:
     """One batch on its way out."""
 
-    def __init__(self, vendor: Vendor, batch: Batch, given: Delivery, drop: Drop) -> None:
-        self._vendor, self._batch, self._given, self._drop = vendor, batch, given, drop
+    def __init__(
+        self, vendor: Vendor, batch: Batch, lease: Lease, given: Delivery, keyring: Keyring, drop: Drop
+    ) -> None:
+        self._vendor, self._batch, self._lease, self._given = vendor, batch, lease, given
+        self._keyring, self._drop = keyring, drop
         self._folder = given.root.night(batch.night_date)
         self._sealed = given.root.sealed_batch(batch.batch_id)
         self._signature = self._sealed.with_name(f"{self._sealed.name}.sig")
         self._is_detached = vendor.signature == "detached"
+        self._is_fresh = False  # sealed by this very run, so that consent was asked a moment ago
+        self.batch_id = batch.batch_id
         self.withheld = 0
 
     def run(self) -> Batch:
+        steps = {MANIFESTED: self._seal, SEALED: self._send, RELEASED: self._settle}
         while self._batch.state in WAITING:
             try:
-                if self._batch.state == MANIFESTED:
-                    self._seal()
-                else:
-                    self._send()
+                steps[self._batch.state]()
             except _Unfit as unfit:
                 self._withhold(unfit.reasons)
         return self._batch
@@ -194,7 +304,7 @@ class _Sending:
             self._move(MANIFESTED, CANCELLED, clip_count=0, audio_ms=0)
             return
         manifest = Manifest(self._batch.batch_id, self._vendor.name, self._folder.night, rows)
-        sealed = self._given.keyring.seal(
+        sealed = self._keyring.seal(
             lambda sink: self._write_tar(sink, manifest, private),
             self._sealed,
             recipient=self._vendor.recipient_fingerprint,
@@ -212,11 +322,13 @@ class _Sending:
             sha256=sealed.sha256,
             contents_sha256=self._contents(rows),
         )
+        self._is_fresh = True
 
     def _clear_remote(self) -> None:
         """What a killed run left beside the final name may hold a clip that is withdrawn by now."""
         name = self._sealed.name
-        for leftover in (f"{name}.part", f"{name}.sig", f"{name}.sig.part"):
+        unfinished = [f"{name}.{attempt}.part" for attempt in self._drop.parts("outbound", name)]
+        for leftover in (*unfinished, f"{name}.sig", f"{name}.sig.part"):
             self._drop.remove("outbound", leftover)
 
     def _contents(self, rows: pa.Table) -> str:
@@ -231,14 +343,18 @@ class _Sending:
         small = {"manifest.parquet": parquet.getvalue(), "README.txt": _README.encode("utf-8")}
         header = json.dumps(self._header(manifest, small), indent=2).encode("utf-8")
         modified = datetime.combine(self._folder.night, time.min, UTC).timestamp()
-        with tarfile.open(fileobj=sink, mode="w|", format=tarfile.USTAR_FORMAT) as tar:
+        # In blocks as large as the pipe's: by default a stream is cut into ten kilobytes.
+        with (
+            tarfile.open(fileobj=sink, mode="w|", format=tarfile.USTAR_FORMAT, bufsize=CHUNK_BYTES) as tar,
+            ThreadPoolExecutor(_ENCODERS, "encode") as encoders,
+        ):
             for name, content in {"manifest.json": header, **small}.items():
                 _add(tar, name, content, modified)
             sources = private.select(["clip_ref", "audio_uri", "audio_sha256", "flac_sha256"]).to_pylist()
             unfit: dict[str, str] = {}
-            for place, source in enumerate(sources, start=1):
+            for place, (source, encoding) in enumerate(_ahead(encoders, self._flac, sources), start=1):
                 try:
-                    flac = self._flac(source)
+                    flac = encoding.result()
                     if not unfit:
                         _add(tar, f"audio/{source['clip_ref']}.flac", flac, modified)
                 except AudioUnusable as unusable:
@@ -274,21 +390,83 @@ class _Sending:
             "sha256": {**{name: sha256(content).hexdigest() for name, content in small.items()}, **dict(recordings)},
         }
 
-    # -- SEALED → DELIVERED ------------------------------------------------------------------------------------
+    # -- SEALED → RELEASED → DELIVERED -------------------------------------------------------------------------
 
     def _send(self) -> None:
-        name = self._sealed.name
-        there = self._drop.size("outbound", name)
-        if there is not None:
-            self._check_ours(name, there)
-        elif not self._upload(name):
+        """Upload, ask consent for the last time, and give it its name: the step after which the vendor may have it."""
+        rows, private = current(self._folder, self._batch.batch_id)
+        if self._contents(rows) != self._batch.contents_sha256 or not self._is_spooled():
             # The ciphertext is lost, or the batch is not sealed so any more; it was never seen, and is made again.
             self._unseal()
             return
-        now = self._given.clock()
-        due_at = stamp(now + timedelta(days=self._vendor.due_days))
-        self._drop.put_bytes("outbound", f"{self._batch.batch_id}.ready.json", self._ready(due_at), replace=True)
-        self._move(SEALED, DELIVERED, delivered_at=stamp(now), due_at=due_at)
+        name, attempt = self._sealed.name, self._lease.attempt
+        due_at = stamp(self._given.clock() + timedelta(days=self._vendor.due_days))
+        if (there := self._drop.size("outbound", name)) is not None:
+            self._check_ours(name, there)  # a worker that had lost its lease has come as far as this
+            self._move(SEALED, RELEASED, due_at=due_at)
+            self._announce()
+            return
+        if not self._is_fresh:
+            self._check_lawful(private)
+        self._take_over(name)
+        if self._is_detached:
+            # First, so that what lies there is never unsigned.
+            self._drop.put_bytes("outbound", self._signature.name, self._signature.read_bytes(), replace=True)
+        self._given.ledger.check_lease(self._lease)
+        with self._sealed.open("rb") as stream:
+            size, read_back = self._sealed.stat().st_size, self._given.is_read_back
+            self._drop.upload("outbound", name, stream, size, attempt=attempt, is_read_back=read_back)
+        self._move(SEALED, RELEASED, due_at=due_at)
+        try:
+            self._check_lawful(private)
+        except BaseException:
+            self._move(RELEASED, SEALED, due_at=None)
+            raise
+        self._publish(name)
+        self._announce()
+
+    def _publish(self, name: str) -> None:
+        """The rename. When its answer is lost, nobody knows whether it took place: the batch stays RELEASED."""
+        attempt = self._lease.attempt
+        try:
+            self._drop.publish("outbound", name, attempt=attempt)
+        except ConnectionLost:
+            raise
+        except (RemoteConflict, TransferFailed):
+            if (there := self._drop.size("outbound", name)) is not None and self._is_ours(name, there):
+                return  # a server that links and then cannot unlink says no, and has done it
+            self._move(RELEASED, SEALED, due_at=None)
+            self._drop.remove("outbound", f"{name}.{attempt}.part")
+            raise
+
+    def _settle(self) -> None:
+        """A run broke off around the rename: what lies there tells whether it took place."""
+        name = self._sealed.name
+        there = self._drop.size("outbound", name)
+        if there is None and self._drop.parts("outbound", name):
+            self._move(RELEASED, SEALED, due_at=None)
+            return
+        if there is None:
+            # It was whole and had no other way to go than to its name and from there to the vendor. Sent once more it
+            # would be the same clips twice.
+            log.warning("batch %s was taken by vendor %s before it was announced", self.batch_id, self._vendor.name)
+            self._given.ledger.note(self.batch_id, "TAKEN_EARLY", {}, self._given.clock())
+        else:
+            self._check_ours(name, there)
+        self._announce()
+
+    def _take_over(self, name: str) -> None:
+        """What an earlier run has uploaded becomes ours, so that it is gone for a worker that only stood still."""
+        mine, lying = self._lease.attempt, self._drop.parts("outbound", name)
+        if lying and mine not in lying:
+            self._drop.take_over("outbound", name, attempt=mine, other=lying.pop())
+        for other in lying:
+            if other != mine:
+                self._drop.remove("outbound", f"{name}.{other}.part")
+
+    def _announce(self) -> None:
+        self._drop.put_bytes("outbound", f"{self._batch.batch_id}.ready.json", self._ready(), replace=True)
+        self._move(RELEASED, DELIVERED, delivered_at=stamp(self._given.clock()))
         self._forget_spool()
 
     def _is_spooled(self) -> bool:
@@ -301,27 +479,17 @@ class _Sending:
                 digest.update(chunk)
         return digest.hexdigest() == self._batch.sha256
 
-    def _upload(self, name: str) -> bool:
-        """Send the ciphertext, if it is there and holds what the batch holds now."""
-        rows, private = current(self._folder, self._batch.batch_id)
-        if self._contents(rows) != self._batch.contents_sha256 or not self._is_spooled():
-            return False
-        if self._is_detached:
-            # First, so that what lies there is never unsigned.
-            self._drop.put_bytes("outbound", self._signature.name, self._signature.read_bytes(), replace=True)
-        with self._sealed.open("rb") as stream:
-            size = self._sealed.stat().st_size
-            self._drop.put("outbound", name, stream, size, before_rename=lambda: self._check_lawful(private))
-        return True
-
     def _check_ours(self, name: str, size: int) -> None:
         """A file of that name lies there: ours from a run that broke off after the rename, or somebody else's."""
-        if size != self._batch.size_bytes or self._drop.sha256("outbound", name) != self._batch.sha256:
+        if not self._is_ours(name, size):
             raise RemoteConflict(
                 f"outbound/{name} lies on the server of {self._vendor.name} and is not what was sealed"
             )
 
-    def _ready(self, due_at: str) -> bytes:
+    def _is_ours(self, name: str, size: int) -> bool:
+        return size == self._batch.size_bytes and self._drop.sha256("outbound", name) == self._batch.sha256
+
+    def _ready(self) -> bytes:
         ready = {
             "schema_version": SCHEMA_VERSION,
             "batch_id": self._batch.batch_id,
@@ -329,7 +497,7 @@ class _Sending:
             "sha256": self._batch.sha256,
             "clip_count": self._batch.clip_count,
             "signer_fingerprint": self._given.signer_fingerprint,
-            "due_at": due_at,
+            "due_at": self._batch.due_at,
         }
         return (json.dumps(ready, indent=2) + "\n").encode("utf-8")
 
@@ -361,8 +529,21 @@ class _Sending:
         self._signature.unlink(missing_ok=True)
 
     def _move(self, came_from: str, to: str, **fields: object) -> None:
-        self._given.ledger.move(self._batch.batch_id, came_from, to, self._given.clock(), **fields)
+        now = self._given.clock()
+        self._given.ledger.move(self._batch.batch_id, came_from, to, now, lease=self._lease, **fields)
         self._batch = self._given.ledger.require(self._batch.batch_id)
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, work: Callable[[Mapping[str, str]], bytes], items: Iterable[Mapping[str, str]]
+) -> Iterator[tuple[Mapping[str, str], Future[bytes]]]:
+    """Each item with its work, in order; a few are under way before they are asked for."""
+    under_way: deque[tuple[Mapping[str, str], Future[bytes]]] = deque()
+    for item in items:
+        under_way.append((item, pool.submit(work, item)))
+        if len(under_way) > _AHEAD:
+            yield under_way.popleft()
+    yield from under_way
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes, modified: float) -> None:

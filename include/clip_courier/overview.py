@@ -1,4 +1,4 @@
-"""Where everything is: nights with their funnels, batches with their states, what is late, what is recalled."""
+"""Where everything is: nights and their funnels, batches and their states, what is late or recalled, which keys end."""
 
 import json
 from collections import Counter, defaultdict
@@ -8,8 +8,8 @@ from datetime import date, datetime
 from typing import Any
 
 from clip_courier.batch_files import overdue
-from clip_courier.ledger import Batch, Ledger, Recall
-from clip_courier.model import NightFolder, Outcome, Root
+from clip_courier.ledger import Batch, Ledger, Recall, parse_stamp
+from clip_courier.model import KEY_NOTICE, NightFolder, Outcome, Root
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,27 @@ class BatchSeen:
 
 
 @dataclass(frozen=True)
+class KeySeen:
+    """A key as the last delivery to a vendor saw it: the vendor's own, or ours that signs. Times are RFC 3339."""
+
+    vendor: str
+    is_ours: bool
+    fingerprint: str
+    expires_at: str | None
+    is_expiring: bool
+
+    def __str__(self) -> str:
+        return f"key {self.fingerprint} {'of ours' if self.is_ours else f'of vendor {self.vendor}'}"
+
+
+@dataclass(frozen=True)
 class Overview:
     """All of it; newest nights first."""
 
     nights: list[NightSeen]
     batches: list[BatchSeen]
     recalls: list[Recall]
+    keys: list[KeySeen]
 
     def outcome(self) -> Outcome:
         """As the verb `status` tells it."""
@@ -75,6 +90,7 @@ class Overview:
             "overdue": sum(batch.is_overdue for batch in self.batches),
             "open_recalls": sum(recall.state != "RECEIPTED" for recall in self.recalls),
             **{name: sum(getattr(b, name) for b in self.batches) for name in ("sensitive", "distress", "breaches")},
+            "expiring_keys": sum(key.is_expiring for key in self.keys),
             **{name: [asdict(one) for one in seen] for name, seen in self.__dict__.items()},
         }
         lines = [
@@ -89,6 +105,9 @@ class Overview:
             )
             lines += [f"{batch.batch_id}  ALERT  {told}" for told in batch.alerts]
         lines += [f"{r.batch_id}  recall {r.n}  {r.state}  {r.clip_count} clips" for r in self.recalls]
+        lines += [
+            f"{key} expires on {(key.expires_at or '')[:10]}: exchange it" for key in self.keys if key.is_expiring
+        ]
         return Outcome("status", counts, lines or ["status: nothing was done yet"], is_new=False)
 
 
@@ -112,7 +131,20 @@ def overview(
         nights=[_night_seen(folder, batches) for folder in folders],
         batches=sorted(seen, key=lambda batch: (batch.night, batch.batch_id), reverse=True),
         recalls=[recall for recall in ledger.recalls(vendor) if recall.batch_id in ids],
+        keys=_keys_seen(root, now, vendor),
     )
+
+
+def _keys_seen(root: Root, now: datetime, vendor: str | None) -> list[KeySeen]:
+    """The vendors' keys, and ours once."""
+    found: dict[str, KeySeen] = {}
+    for path in sorted(root.keys(vendor or "*").parent.glob(f"{vendor or '*'}.json")):
+        for whose, key in _counts(path).items():
+            until = key["expires_at"]
+            is_expiring = until is not None and parse_stamp(until) - now < KEY_NOTICE
+            seen = KeySeen(path.stem, whose == "ours", key["fingerprint"], until, is_expiring)
+            found.setdefault(seen.fingerprint if seen.is_ours else f"{path.stem} {seen.fingerprint}", seen)
+    return sorted(found.values(), key=lambda key: (key.is_ours, key.vendor))
 
 
 def _batch_seen(batch: Batch, returned_rows: int, owed: int, alarming: Mapping[str, int]) -> BatchSeen:

@@ -139,7 +139,6 @@ class Keyring:
             rules.check_sealing(answer, by=self._own, to=key.fingerprint, signatures="" if detached else "S")
             with part.open("rb") as sealed:
                 check_sealed_packets(sealed, key_id=key.key_id)
-                os.fsync(sealed.fileno())
                 sealed.seek(0)
                 sha256 = hashlib.file_digest(sealed, "sha256").hexdigest()
             signature = out.with_name(f"{out.name}.sig") if detached else None

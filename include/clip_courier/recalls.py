@@ -139,17 +139,19 @@ def notify(vendor: Vendor, given: Recalling) -> Outcome:
     """Bring the notices of open recalls to the vendor, and take its receipts."""
     outcome = Outcome("notify", {"vendor": vendor.name, "notices": 0, "receipts": 0}, is_new=False)
     with given.open_drop() as drop:
-        for one in given.ledger.recalls(vendor.name):
-            if one.state == "OPEN":
-                _notify(vendor, one.batch_id, one.n, drop, given)
-                outcome.is_new = True
-                outcome.count("notices")
-                outcome.say(f"recall: notice {one.batch_id}.{one.n} lies with vendor {vendor.name}")
+        due = [one for one in given.ledger.recalls(vendor.name) if one.state == "OPEN"]
+        drop.put_many("recalls", dict(_notice(vendor, one.batch_id, one.n, given) for one in due))
+        for one in due:
+            given.ledger.move_recall(one.batch_id, one.n, "NOTICED", given.clock())
+            outcome.is_new = True
+            outcome.count("notices")
+            outcome.say(f"recall: notice {one.batch_id}.{one.n} lies with vendor {vendor.name}")
         _take_receipts(vendor, drop, given, outcome)
     return outcome
 
 
-def _notify(vendor: Vendor, batch_id: str, n: int, drop: Drop, given: Recalling) -> None:
+def _notice(vendor: Vendor, batch_id: str, n: int, given: Recalling) -> tuple[str, bytes]:
+    """Its name and its sealed content."""
     now = given.clock()
     notice = {
         "schema_version": SCHEMA_VERSION,
@@ -162,8 +164,7 @@ def _notify(vendor: Vendor, batch_id: str, n: int, drop: Drop, given: Recalling)
     sealed = given.keyring.seal_bytes(
         json.dumps(notice, indent=2).encode(), recipient=vendor.recipient_fingerprint, at=now
     )
-    drop.put_bytes("recalls", f"{batch_id}.{n}.json.pgp", sealed, replace=True)
-    given.ledger.move_recall(batch_id, n, "NOTICED", now)
+    return f"{batch_id}.{n}.json.pgp", sealed
 
 
 def _refs(root: Root, batch_id: str, n: int) -> list[str]:

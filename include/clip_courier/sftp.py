@@ -11,10 +11,11 @@ import logging
 import posixpath
 import socket
 import stat
+import struct
 import sys
 import threading
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import BinaryIO, NamedTuple, TypeAlias
@@ -32,19 +33,36 @@ from paramiko import sftp as v3
 
 from clip_courier.errors import (
     ConnectionInvalid,
+    ConnectionLost,
     HostKeyMismatch,
     LoginRefused,
     RemoteConflict,
     ServerUnreachable,
     TransferFailed,
 )
-from clip_courier.sftp_wire import FAULTS, IN_FLIGHT_BYTES, NO_ATTRIBUTES, Lost, Refusal, Wire, reason, string
+from clip_courier.sftp_wire import (
+    FAULTS,
+    IN_FLIGHT_BYTES,
+    NO_ATTRIBUTES,
+    Lost,
+    Refusal,
+    Request,
+    Task,
+    Wire,
+    attributes_of,
+    reason,
+    string,
+)
 
+POSIX_RENAME = "posix-rename@openssh.com"
 PART = ".part"  # contract 3: an unfinished file, ignored by both sides
 MAX_NAME_BYTES = 200  # leaves room for our own suffixes under the 255 bytes of most file systems
 KEEPALIVE_S = 30
+# After a broken line the last window may hold gaps, which read as zeros; what lies before them is kept.
+RESUME_SLACK_BYTES = 2 * IN_FLIGHT_BYTES
 # AES-GCM needs no separate MAC pass: 1.3 times faster than paramiko's first choice. CTR is for old servers.
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes256-ctr", "aes128-ctr")
+MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512")
 # paramiko logs failures with tracebacks besides raising them; what is raised here says it once.
 WIRE_LOG = "clip_courier.sftp.wire"
 logging.getLogger(WIRE_LOG).setLevel(logging.CRITICAL)
@@ -102,39 +120,102 @@ class Drop:
             found = self._wire.attributes(v3.CMD_LSTAT, self._path(folder, name))
             return None if found is None else found.size_bytes
 
-    def put(
-        self,
-        folder: str,
-        name: str,
-        source: BinaryIO,
-        size_bytes: int,
-        *,
-        before_rename: Callable[[], None] | None = None,
-        replace: bool = False,
-    ) -> None:
-        """Write a file whole or not at all: under `.part`, its size read back, then renamed to a name that is free.
+    def put(self, folder: str, name: str, source: BinaryIO, size_bytes: int, *, replace: bool = False) -> None:
+        """Write a file whole or not at all: `upload` and `publish` under one name that both sides ignore.
 
-        `before_rename` is the last word before the vendor can see the file: if it raises, nothing is left behind and
-        its exception passes. When only the answer to the rename is lost, TransferFailed leaves the whole file under
-        its name: compare `size` and `sha256`. A name that is taken is a RemoteConflict, unless `replace`.
+        A name that is taken is a RemoteConflict, unless `replace`; then nothing and otherwise little is left behind.
         """
         final = self._path(folder, name)
         self.ensure(folder)
-        with ExitStack() as undo:
+        with _naming(folder, name):
+            if not replace and self._wire.attributes(v3.CMD_LSTAT, final) is not None:
+                raise RemoteConflict(f"{folder}/{name}: the name is taken")
+        with self._discarding(final + PART):
             with _naming(folder, name):
-                if not replace and self._wire.attributes(v3.CMD_LSTAT, final) is not None:
-                    raise RemoteConflict(f"{folder}/{name}: the name is taken")
-                undo.callback(self._discard, final + PART)
                 self._write(final + PART, source, size_bytes)
-            if before_rename is not None:
-                before_rename()
-            with _naming(folder, name):
-                self._rename(final + PART, final, replace)
-            undo.pop_all()
+            self._publish(folder, name, final + PART, replace)
+
+    def upload(
+        self, folder: str, name: str, source: BinaryIO, size_bytes: int, *, attempt: str, is_read_back: bool = True
+    ) -> int:
+        """Bring a file to the server under `<name>.<attempt>.part`; gives the offset from which it was sent.
+
+        What an earlier upload of the attempt left there is compared with `source`, byte by byte or by the server's own
+        SHA-256, and kept as far as it is the same. At the end every write was acknowledged and the size is right, and
+        with `is_read_back` so is what the server holds. Raises ConnectionLost, after which the next upload goes on, or
+        TransferFailed, after which nothing is left.
+        """
+        part = self.part(folder, name, attempt)
+        self.ensure(folder)
+        with self._discarding(part), _naming(folder, name):
+            start = self._resumes_at(part, source, size_bytes)
+            source.seek(start)
+            self._write(part, source, size_bytes, start)
+            if is_read_back and self._same(part, source, size_bytes, start) < size_bytes:
+                raise TransferFailed(f"{part}: what the server holds is not what was sent")
+        return start
+
+    def publish(self, folder: str, name: str, *, attempt: str) -> None:
+        """Give an uploaded file its name, which must be free. Raises RemoteConflict, TransferFailed, ConnectionLost.
+
+        Only after ConnectionLost it is open whether the file has its name: `size` and `parts` tell.
+        """
+        self._publish(folder, name, self.part(folder, name, attempt), replace=False)
+
+    def parts(self, folder: str, name: str) -> list[str]:
+        """The attempts of which an unfinished file of this name lies there."""
+        with _naming(folder, name):
+            there = [entry for entry, _ in self._wire.entries(posixpath.join(self._root, folder))]
+        lying = [entry for entry in there if entry.startswith(f"{name}.") and entry.endswith(PART)]
+        attempts = (entry[len(name) + 1 : -len(PART)] for entry in lying)
+        return sorted(attempt for attempt in attempts if attempt.isalnum())
+
+    def take_over(self, folder: str, name: str, *, attempt: str, other: str) -> None:
+        """Make another attempt's unfinished file this attempt's: whoever still works at it finds it gone.
+
+        Raises TransferFailed when it is gone itself.
+        """
+        names = string(self.part(folder, name, other)) + string(self.part(folder, name, attempt))
+        with _naming(folder, name):
+            self._wire.ask(v3.CMD_RENAME, names)
+
+    def part(self, folder: str, name: str, attempt: str) -> str:
+        """The path of an attempt's unfinished file."""
+        return self._path(folder, f"{name}.{attempt}{PART}")
 
     def put_bytes(self, folder: str, name: str, data: bytes, *, replace: bool = False) -> None:
         """Write a small file whole, over an old one only with `replace`."""
         self.put(folder, name, io.BytesIO(data), len(data), replace=replace)
+
+    def put_many(self, folder: str, files: Mapping[str, bytes]) -> None:
+        """Write small files whole, over old ones of their names, side by side: over a far line a round trip is dear.
+
+        After a failure some have their names, each of these whole; the others may lie there as `.part`.
+        """
+        self.ensure(folder)
+        with _naming(folder):
+            self._wire.together(self._putting(self._path(folder, name), data) for name, data in files.items())
+
+    def _putting(self, final: str, data: bytes) -> Task:
+        part, size = string(final + PART), self._wire.request_bytes
+        flags = struct.pack(">I", v3.SFTP_FLAG_WRITE | v3.SFTP_FLAG_CREATE | v3.SFTP_FLAG_TRUNC)
+        opened = yield Request(v3.CMD_OPEN, (part, flags, NO_ATTRIBUTES), v3.CMD_HANDLE)
+        handle = string(opened.get_string())
+        for offset in range(0, len(data), size):
+            at = struct.pack(">Q", offset)
+            yield Request(v3.CMD_WRITE, (handle, at, string(data[offset : offset + size])))
+        yield Request(v3.CMD_CLOSE, (handle,))
+        found = attributes_of((yield Request(v3.CMD_LSTAT, (part,), v3.CMD_ATTRS)))
+        if found.size_bytes != len(data):
+            raise TransferFailed(f"{final}: {len(data)} bytes sent, {found.size_bytes} on the server")
+        try:
+            yield Request(v3.CMD_EXTENDED, (string(POSIX_RENAME), part, string(final)))
+        except Refusal as refusal:
+            if refusal.code != v3.SFTP_OP_UNSUPPORTED:
+                raise
+            with suppress(Refusal):
+                yield Request(v3.CMD_REMOVE, (string(final),))
+            yield Request(v3.CMD_RENAME, (part, string(final)))
 
     def get(self, folder: str, name: str, sink: BinaryIO, *, max_bytes: int) -> tuple[int, str]:
         """Copy a regular file into `sink`; gives its size in bytes and its SHA-256 in hex."""
@@ -173,18 +254,53 @@ class Drop:
             raise TransferFailed(f"{folder}: a file name that is not safe was refused")
         return posixpath.join(self._root, folder, name)
 
-    def _write(self, part: str, source: BinaryIO, size_bytes: int) -> None:
-        with self._wire.opened(part, v3.SFTP_FLAG_WRITE | v3.SFTP_FLAG_CREATE | v3.SFTP_FLAG_TRUNC) as handle:
-            sent = self._wire.write(handle, iter(lambda: source.read(self._wire.request_bytes), b""))
+    def _resumes_at(self, part: str, source: BinaryIO, size_bytes: int) -> int:
+        """How many bytes of `source` lie there already. What is there and is not of it goes: a file made anew shares
+        nothing with one that a lost session may still write to."""
+        found = self._wire.attributes(v3.CMD_LSTAT, part)
+        if found is None:
+            return 0
+        is_sane = stat.S_ISREG(found.mode) and 0 < found.size_bytes <= size_bytes
+        same = self._same(part, source, found.size_bytes) if is_sane else 0
+        if not same or same < found.size_bytes - RESUME_SLACK_BYTES:
+            self._wire.ask(v3.CMD_REMOVE, string(part))
+            return 0
+        return same
+
+    def _same(self, part: str, source: BinaryIO, size_bytes: int, start: int = 0) -> int:
+        """How far the server's file and ours are the same from `start` on, up to `size_bytes`; in whole requests."""
+        source.seek(0)
+        digest = self._wire.sha256(part, size_bytes)
+        if digest is not None and digest == _sha256(source, size_bytes):
+            return size_bytes
+        source.seek(start)
+        same = start
+        with self._wire.opened(part, v3.SFTP_FLAG_READ) as handle:
+            # All is read, also behind a difference: replies that are under way would be taken for others'.
+            is_same = True
+            for data in self._wire.read(handle, size_bytes, start):
+                is_same = is_same and data == source.read(len(data))
+                same += len(data) if is_same else 0
+        return same
+
+    def _write(self, part: str, source: BinaryIO, size_bytes: int, start: int = 0) -> None:
+        flags = v3.SFTP_FLAG_WRITE | v3.SFTP_FLAG_CREATE | (0 if start else v3.SFTP_FLAG_TRUNC)
+        with self._wire.opened(part, flags) as handle:
+            sent = self._wire.write(handle, iter(lambda: source.read(self._wire.request_bytes), b""), start)
+            self._wire.sync(handle)
         found = self._wire.attributes(v3.CMD_LSTAT, part)
         held = -1 if found is None else found.size_bytes
         if not size_bytes == sent == held:
             raise TransferFailed(f"{part}: {size_bytes} bytes promised, {sent} sent, {held} on the server")
 
+    def _publish(self, folder: str, name: str, part: str, replace: bool) -> None:
+        with _naming(folder, name):
+            self._rename(part, self._path(folder, name), replace)
+
     def _rename(self, part: str, final: str, replace: bool) -> None:
         names = string(part) + string(final)
         if replace:
-            posix = string("posix-rename@openssh.com")
+            posix = string(POSIX_RENAME)
             if self._wire.ask_unless(v3.SFTP_OP_UNSUPPORTED, v3.CMD_EXTENDED, posix, names):
                 return
             self._wire.ask_unless(v3.SFTP_NO_SUCH_FILE, v3.CMD_REMOVE, string(final))
@@ -195,9 +311,17 @@ class Drop:
                 raise
             raise RemoteConflict(f"{final}: the name was taken meanwhile") from refusal
 
-    def _discard(self, part: str) -> None:
-        with suppress(Refusal, Lost):  # the failure that led here is the one to report
-            self._wire.ask(v3.CMD_REMOVE, string(part))
+    @contextmanager
+    def _discarding(self, part: str) -> Iterator[None]:
+        """Take away what a failure leaves; not what a lost connection leaves, which can be gone on from."""
+        try:
+            yield
+        except ConnectionLost:
+            raise
+        except BaseException:
+            with suppress(Refusal, Lost):  # the failure that led here is the one to report
+                self._wire.ask(v3.CMD_REMOVE, string(part))
+            raise
 
     def _read(self, folder: str, name: str, take: Callable[[bytes], object], max_bytes: int) -> tuple[int, str]:
         path, digest, what = self._path(folder, name), hashlib.sha256(), f"{folder}/{name}"
@@ -260,7 +384,7 @@ def _transport(sock: socket.socket, pin: paramiko.PKey, timeout_s: float) -> par
     transport.set_log_channel(WIRE_LOG)
     transport.banner_timeout = transport.handshake_timeout = timeout_s
     options = transport.get_security_options()
-    options.ciphers = CIPHERS  # works before the handshake only
+    options.ciphers, options.digests = CIPHERS, MACS  # works before the handshake only
     pinned = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}.get(pin.get_name(), (pin.get_name(),))
     options.key_types = sorted(options.key_types, key=lambda kind: kind not in pinned)
     return transport
@@ -301,6 +425,14 @@ def _sftp_channel(transport: paramiko.Transport, timeout_s: float) -> paramiko.C
         alarm.cancel()
 
 
+def _sha256(source: BinaryIO, size_bytes: int) -> bytes:
+    digest = hashlib.sha256()
+    while size_bytes and (data := source.read(min(size_bytes, IN_FLIGHT_BYTES))):
+        digest.update(data)
+        size_bytes -= len(data)
+    return digest.digest()
+
+
 def _is_safe(name: str) -> bool:
     """A plain, visible file name: nothing in it can leave the folder, hide, or forge a line of a log."""
     return (
@@ -317,7 +449,9 @@ def _naming(folder: str, name: str = "") -> Iterator[None]:
     what = f"{folder}/{name}" if name else folder
     try:
         yield
-    except (Refusal, Lost) as fault:
+    except Refusal as fault:
         raise TransferFailed(f"{what}: the vendor's server: {fault}") from fault
+    except Lost as fault:
+        raise ConnectionLost(f"{what}: the vendor's server: {fault}") from fault
     except OSError as fault:
         raise TransferFailed(f"{what}: our own file: {reason(fault)}") from fault

@@ -5,10 +5,12 @@ Below `sftp`, which gives it meaning; the channel is paramiko's.
 
 import itertools
 import struct
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
 
 import paramiko
 from paramiko import sftp as v3
@@ -19,6 +21,7 @@ SAFE_REQUEST_BYTES = 32 << 10  # what every server must take (draft 3), for thos
 MAX_REQUEST_BYTES = 255 << 10  # OpenSSH's limit
 IN_FLIGHT_BYTES = 4 << 20  # measured: less starves a line of 50 ms, more is up to four times slower
 MAX_IN_FLIGHT = 64  # requests; OpenSSH's own client stops there
+FSYNC, LIMITS, CHECK_FILE = b"fsync@openssh.com", b"limits@openssh.com", b"check-file-name"
 FAULTS = (OSError, EOFError, paramiko.SSHException)
 NO_ATTRIBUTES = bytes(4)
 
@@ -41,11 +44,28 @@ class Attributes(NamedTuple):
     mode: int
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked, and the kind of reply that is wanted."""
+
+    kind: int
+    fields: tuple[bytes, ...]
+    wanted: int = v3.CMD_STATUS
+
+
+Task: TypeAlias = Generator[Request, Any, None]
+
+
 class Wire:
-    """SFTP version 3 on a channel. Requests go out ahead; every reply is matched to its request and judged."""
+    """SFTP version 3 on a channel. Requests go out ahead; every reply is matched to its request and judged.
+
+    The channel's timeout bounds each packet as a whole: a server that lets single bytes through is as good as silent.
+    """
 
     def __init__(self, channel: paramiko.Channel) -> None:
         self._channel, self._numbers, self._lost = channel, itertools.count(1), ""
+        self._timeout_s = channel.gettimeout() or float("inf")
+        self._hashes = True  # until the server says that it does not know how
         self._received, self._used = b"", 0
         self._replies: dict[int, tuple[int, paramiko.Message]] = {}  # came while another one was awaited
         self.request_bytes = SAFE_REQUEST_BYTES
@@ -53,10 +73,13 @@ class Wire:
         kind, hello = self._receive()
         if kind != v3.CMD_VERSION or hello.get_int() != 3:
             raise self._lose("it does not speak SFTP version 3")
+        offered = set()
         while hello.get_remainder():
-            if (name := hello.get_string()) == b"limits@openssh.com":
-                self.request_bytes = self._limit(name)
+            offered.add(hello.get_string())
             hello.get_string()
+        self._syncs = FSYNC in offered
+        if LIMITS in offered:
+            self.request_bytes = self._limit(LIMITS)
         self._ahead = min(MAX_IN_FLIGHT, IN_FLIGHT_BYTES // self.request_bytes)
 
     def ask(self, kind: int, *fields: bytes, wanted: int = v3.CMD_STATUS) -> paramiko.Message:
@@ -74,10 +97,38 @@ class Wire:
                 raise
             return None
 
+    def together(self, tasks: Iterable[Task], at_once: int = MAX_IN_FLIGHT // 2) -> None:
+        """Work through tasks side by side, so that a round trip is waited for once and not once a task.
+
+        A task asks by yielding a Request and is given the reply. What one raises ends all of them; a Refusal is raised
+        inside the task, which may know what to do.
+        """
+        waiting, under_way = iter(tasks), dict[int, tuple[Task, Request]]()
+        for task in itertools.islice(waiting, at_once):
+            self._go_on(task, None, under_way)
+        while under_way:
+            number = next(iter(under_way))
+            task, request = under_way.pop(number)
+            try:
+                reply: paramiko.Message | Refusal = self._await(number, request.wanted)
+            except Refusal as refusal:
+                reply = refusal
+            if not self._go_on(task, reply, under_way) and (new := next(waiting, None)) is not None:
+                self._go_on(new, None, under_way)
+
+    def _go_on(self, task: Task, reply: paramiko.Message | Refusal | None, under_way: dict[int, Any]) -> bool:
+        """Give a task its reply and send what it asks next; False when it has come to its end."""
+        try:
+            request = task.throw(reply) if isinstance(reply, Refusal) else task.send(reply)
+        except StopIteration:
+            return False
+        under_way[self._send(request.kind, *request.fields)] = task, request
+        return True
+
     def attributes(self, kind: int, target: str | bytes) -> Attributes | None:
         """Of the path or handle, by the STAT request given; None when there is no such file."""
         reply = self.ask_unless(v3.SFTP_NO_SUCH_FILE, kind, string(target), wanted=v3.CMD_ATTRS)
-        return None if reply is None else _attributes(reply)
+        return None if reply is None else attributes_of(reply)
 
     @contextmanager
     def opened(self, path: str, flags: int) -> Iterator[bytes]:
@@ -89,9 +140,9 @@ class Wire:
         finally:
             self.ask(v3.CMD_CLOSE, string(handle))
 
-    def write(self, handle: bytes, chunks: Iterable[bytes]) -> int:
-        """Write the chunks one after another; the bytes written, once every write was acknowledged."""
-        window, offset = deque[int](), 0
+    def write(self, handle: bytes, chunks: Iterable[bytes], start: int = 0) -> int:
+        """Write the chunks one after another from `start`; where they end, once every write was acknowledged."""
+        window, offset = deque[int](), start
         for chunk in chunks:
             window.append(self._send(v3.CMD_WRITE, string(handle), struct.pack(">Q", offset), string(chunk)))
             offset += len(chunk)
@@ -101,9 +152,29 @@ class Wire:
             self._await(window.popleft())
         return offset
 
-    def read(self, handle: bytes, size: int) -> Iterator[bytes]:
-        """The first `size` bytes in order. A file that ends before them is a refusal."""
-        window, asked = deque[tuple[int, int, int]](), 0
+    def sync(self, handle: bytes) -> None:
+        """Bring what was written to the server's disk, where it knows how."""
+        if self._syncs:
+            self.ask(v3.CMD_EXTENDED, string(FSYNC), string(handle))
+
+    def sha256(self, path: str, size: int) -> bytes | None:
+        """What the server says is the SHA-256 of a file's first `size` bytes; None where it cannot tell.
+
+        `check-file` of draft-ietf-secsh-filexfer-extensions-00 §3, as ProFTPD and Bitvise have it.
+        """
+        if not self._hashes or not size:  # a length of 0 would mean all of it
+            return None
+        wanted = string(CHECK_FILE), string(path), string("sha256"), struct.pack(">QQI", 0, size, 0)
+        try:
+            reply = self.ask(v3.CMD_EXTENDED, *wanted, wanted=v3.CMD_EXTENDED_REPLY).get_remainder()
+        except Refusal:
+            self._hashes = False
+            return None
+        return reply[-32:] if b"sha256" in reply[:-32] else None
+
+    def read(self, handle: bytes, size: int, start: int = 0) -> Iterator[bytes]:
+        """The bytes from `start` to `size` in order. A file that ends before them is a refusal."""
+        window, asked = deque[tuple[int, int, int]](), start
         while asked < size or window:
             while asked < size and len(window) < self._ahead:
                 length = min(self.request_bytes, size - asked)
@@ -132,7 +203,7 @@ class Wire:
             for _ in range(count):
                 # bytes that are not UTF-8 become characters that no safe name may hold
                 name, _long = names.get_string().decode("utf-8", "surrogateescape"), names.get_string()
-                yield name, _attributes(names)
+                yield name, attributes_of(names)
         self.ask(v3.CMD_CLOSE, handle)
 
     def _limit(self, extension: bytes) -> int:
@@ -165,8 +236,14 @@ class Wire:
         if self._lost:  # asking again would wait for a second timeout
             raise Lost(self._lost)
         packet = b"".join((struct.pack(">IB", 1 + sum(map(len, fields)), kind), *fields))
+        deadline = time.monotonic() + self._timeout_s
         try:
-            self._channel.sendall(packet)
+            while packet:
+                if not (sent := self._channel.send(packet)):
+                    raise EOFError
+                packet = packet[sent:]
+                if packet and time.monotonic() > deadline:
+                    raise TimeoutError
         except FAULTS as fault:
             raise self._lose(reason(fault)) from fault
 
@@ -181,9 +258,12 @@ class Wire:
         """The next bytes from the channel; received in large pieces, since paramiko moves its whole buffer at each."""
         if len(self._received) - self._used < size:
             parts = [self._received[self._used :]]
+            deadline = time.monotonic() + self._timeout_s
             while sum(map(len, parts)) < size:
                 try:
                     parts.append(self._channel.recv(IN_FLIGHT_BYTES))
+                    if time.monotonic() > deadline:
+                        raise TimeoutError
                 except FAULTS as fault:
                     raise self._lose(reason(fault)) from fault
                 if not parts[-1]:
@@ -202,7 +282,8 @@ def string(text: str | bytes) -> bytes:
     return struct.pack(">I", len(raw)) + raw
 
 
-def _attributes(reply: paramiko.Message) -> Attributes:
+def attributes_of(reply: paramiko.Message) -> Attributes:
+    """The attributes in a reply."""
     flags = reply.get_int()
     size = reply.get_int64() if flags & 1 else -1
     reply.get_bytes(8 if flags & 2 else 0)  # owner and group

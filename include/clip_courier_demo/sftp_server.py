@@ -246,7 +246,7 @@ def _stop_process(pid: int, child: subprocess.Popen[bytes] | None = None) -> Non
     if child is not None:
         child.wait(START_S)
     for _ in _ticks(START_S):  # the sessions are nobody's children now: only looking tells when they are gone
-        if not any(map(_command_line, victims)):
+        if not any(map(_is_alive, victims)):
             return
 
 
@@ -260,6 +260,16 @@ def _descendants(pid: int) -> list[int]:
     for child in found:
         found += parents.get(child, [])
     return found
+
+
+def _is_alive(pid: int) -> bool:
+    """Without /proc nobody is: then there was nothing to look for either."""
+    try:
+        return (
+            Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0] != "Z"
+        )
+    except OSError:
+        return False
 
 
 def _command_line(pid: int) -> str:

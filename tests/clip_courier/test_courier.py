@@ -150,13 +150,12 @@ def test_verify_finds_a_batch_that_was_moved_by_hand(stage: Stage, make_courier:
         courier.verify()
 
 
-@pytest.mark.parametrize("work", ["deliver-aurora", "collect-aurora", "load", "recall", f"night-{NIGHT}"])
+@pytest.mark.parametrize("work", ["collect-aurora", "load", "recall", f"night-{NIGHT}"])
 def test_work_waits_for_the_same_work(
     stage: Stage, make_courier: MakeCourier, truth: dict[str, str], work: str
 ) -> None:
     courier = returned(stage, make_courier, truth)
     verbs: dict[str, Callable[[], Outcome]] = {
-        "deliver-aurora": lambda: courier.deliver(NIGHT, "aurora"),
         "collect-aurora": lambda: courier.collect("aurora"),
         "load": courier.load,
         "recall": courier.recall,
@@ -171,7 +170,23 @@ def test_work_waits_for_the_same_work(
     assert not thread.is_alive()
 
 
+def test_deliver_waits_for_a_batch_that_another_worker_has(stage: Stage, make_courier: MakeCourier) -> None:
+    courier = manifested(stage, make_courier)
+    ledger = Ledger(f"sqlite:///{stage.root / 'ledger.sqlite'}")
+    with ledger.lease(AURORA) as lease:
+        assert lease
+        thread = threading.Thread(target=courier.deliver, args=(NIGHT, "aurora"))
+        thread.start()
+        thread.join(1)
+        assert thread.is_alive()
+        assert ledger.require(AURORA).state == "MANIFESTED"
+    thread.join(30)
+    assert not thread.is_alive()
+    assert ledger.require(AURORA).state == "DELIVERED"
+
+
 def test_recall_does_not_wait_for_a_delivery(stage: Stage, make_courier: MakeCourier) -> None:
     courier = manifested(stage, make_courier)
-    with locked(stage.root / "locks" / "deliver-aurora"):
+    ledger = Ledger(f"sqlite:///{stage.root / 'ledger.sqlite'}")
+    with ledger.lease(AURORA):
         assert not courier.recall().failures

@@ -1,17 +1,22 @@
 """The landing zone when it is not as the contract says: a named error, nothing half-written, nothing else read."""
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, ClassVar
 
+import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from clip_courier.courier import Courier
 from clip_courier.errors import (
+    AudioStoreDown,
     AudioUnusable,
     CourierError,
     LandingMissing,
@@ -443,6 +448,57 @@ def test_audio_that_is_not_there(tmp_path: Path, uri: str) -> None:
         Landing(str(tmp_path)).audio(uri)
     assert refused.value.reason == "audio_missing"
     assert len(uri) == 1 or uri not in str(refused.value)
+
+
+@pytest.mark.parametrize("lost", ["empty", "gone", "no folder"])
+def test_audio_of_a_store_that_is_lost_is_not_missing(tmp_path: Path, lost: str) -> None:
+    """As when a mount is lost: then every recording would look as if it had been removed."""
+    audio = tmp_path / "audio"
+    audio.mkdir()
+    (audio / "a.wav").write_bytes(b"sound")
+    landing = Landing(str(tmp_path))
+    assert landing.audio("a.wav") == b"sound"
+    (audio / "a.wav").unlink()
+    if lost != "empty":
+        audio.rmdir()
+    if lost == "no folder":
+        audio.write_bytes(b"")
+    with pytest.raises(AudioStoreDown):
+        landing.audio("a.wav")
+
+
+class Outage(LocalFileSystem):
+    """A store of fsspec's that is there and has the file, but whose line is down."""
+
+    protocol = "outage"
+    fault: ClassVar[OSError]
+
+    def _open(self, *given: Any, **options: Any) -> Any:
+        raise self.fault
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (TimeoutError(errno.ETIMEDOUT, "Connection timed out"), AudioStoreDown),
+        (OSError(errno.EIO, "Input/output error"), AudioStoreDown),
+        (OSError(errno.ESTALE, "Stale file handle"), AudioStoreDown),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset"), AudioStoreDown),
+        (OSError("the store did not answer"), AudioStoreDown),
+        (OSError("AWS Error NETWORK_CONNECTION during GetObject operation: a.wav"), AudioStoreDown),
+        (OSError("AWS Error ACCESS_DENIED during GetObject operation: a.wav"), AudioStoreDown),
+        (OSError("AWS Error NO_SUCH_KEY during GetObject operation: a.wav"), AudioUnusable),
+        (FileNotFoundError(errno.ENOENT, "a.wav"), AudioUnusable),
+    ],
+)
+def test_audio_of_a_store_that_does_not_answer(tmp_path: Path, fault: OSError, error: type[CourierError]) -> None:
+    fsspec.register_implementation("outage", Outage, clobber=True)
+    (tmp_path / "audio").mkdir()
+    (tmp_path / "audio" / "a.wav").write_bytes(b"sound")
+    Outage.fault = fault
+    with pytest.raises(error) as refused:
+        Landing(f"fsspec+outage://{tmp_path}").audio("a.wav")
+    assert "a.wav" not in str(refused.value)
 
 
 def test_audio_that_is_too_large_is_not_read(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from clip_courier import ledger as ledgers
-from clip_courier.errors import AuditBroken, IllegalTransition, LedgerUnavailable
-from clip_courier.ledger import STEPS, Batch, Ledger, Return, states_diagram
+from clip_courier.errors import AuditBroken, IllegalTransition, LeaseLost, LedgerUnavailable
+from clip_courier.ledger import STEPS, Batch, Lease, Ledger, Return, states_diagram
+from clip_courier.processes import identity, is_gone
 
 AT = datetime(2026, 11, 20, 2, 0, tzinfo=UTC)
 BATCH = Batch("aurora-20261120-001", "aurora", "2026-11-20", "MANIFESTED", 3, 9000)
@@ -25,9 +27,10 @@ INCLUDE = Path(ledgers.__file__).parents[1]
 WAYS = {
     "MANIFESTED": [],
     "SEALED": ["SEALED"],
-    "DELIVERED": ["SEALED", "DELIVERED"],
-    "RETURNED": ["SEALED", "DELIVERED", "RETURNED"],
-    "LOADED": ["SEALED", "DELIVERED", "RETURNED", "LOADED"],
+    "RELEASED": ["SEALED", "RELEASED"],
+    "DELIVERED": ["SEALED", "RELEASED", "DELIVERED"],
+    "RETURNED": ["SEALED", "RELEASED", "DELIVERED", "RETURNED"],
+    "LOADED": ["SEALED", "RELEASED", "DELIVERED", "RETURNED", "LOADED"],
     "CANCELLED": ["CANCELLED"],
 }
 
@@ -137,7 +140,10 @@ def test_add_return_moves_the_batch_or_nothing(ledger: Ledger) -> None:
     with pytest.raises(IllegalTransition):
         ledger.add_return(RETURN, AT)
     assert ledger.returns() == []
-    ledger.move(BATCH.batch_id, "SEALED", "DELIVERED", AT)
+    ledger.move(BATCH.batch_id, "SEALED", "RELEASED", AT)
+    with pytest.raises(IllegalTransition):
+        ledger.add_return(RETURN, AT)
+    ledger.move(BATCH.batch_id, "RELEASED", "DELIVERED", AT)
     ledger.add_return(RETURN, AT)
     assert ledger.returns() == [RETURN]
     assert ledger.require(BATCH.batch_id).state == "RETURNED"
@@ -187,9 +193,9 @@ def test_add_recall_and_its_steps(ledger: Ledger) -> None:
         "UPDATE events SET at = '2026-11-21T02:00:00Z' WHERE seq = 1",
         "UPDATE events SET subject = 'aurora-20261120-002' WHERE seq = 3",
         "DELETE FROM events WHERE seq = 2",
-        "DELETE FROM events WHERE seq = 3",
+        "DELETE FROM events WHERE seq = 4",
         "DELETE FROM events",
-        "INSERT INTO events SELECT 4, at, subject, event, detail, hash, hash FROM events WHERE seq = 3",
+        "INSERT INTO events SELECT 5, at, subject, event, detail, hash, hash FROM events WHERE seq = 4",
         "UPDATE audit_head SET seq = 2, hash = (SELECT hash FROM events WHERE seq = 2)",
         "DELETE FROM audit_head",
         "UPDATE batches SET state = 'MANIFESTED'",
@@ -198,7 +204,7 @@ def test_add_recall_and_its_steps(ledger: Ledger) -> None:
 )
 def test_verify_chain_finds_tampering(ledger: Ledger, path: Path, tampering: str) -> None:
     _bring_to(ledger, "DELIVERED")
-    assert ledger.verify_chain() == 3
+    assert ledger.verify_chain() == 4
     _execute(path, tampering)
     with pytest.raises(AuditBroken):
         ledger.verify_chain()
@@ -294,8 +300,120 @@ def test_events_hold_nothing_but_ids_and_counts(ledger: Ledger, path: Path) -> N
     _bring_to(ledger, "DELIVERED")
     ledger.add_return(RETURN, AT)
     rows = sqlite3.connect(path).execute("SELECT event, detail FROM events ORDER BY seq").fetchall()
-    assert [event for event, _ in rows] == ["MANIFESTED", "SEALED", "DELIVERED", "RETURNED"]
-    assert [json.loads(detail) for _, detail in rows] == [{"clips": 3}, {}, {}, {"n": 1, "accepted": 3, "rejected": 0}]
+    assert [event for event, _ in rows] == ["MANIFESTED", "SEALED", "RELEASED", "DELIVERED", "RETURNED"]
+    told = [json.loads(detail) for _, detail in rows]
+    assert told == [{"clips": 3}, {}, {}, {}, {"n": 1, "accepted": 3, "rejected": 0}]
+
+
+# -- leases ------------------------------------------------------------------------------------------------------------
+
+
+def _elsewhere(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, name: str, for_s: float) -> Lease:
+    """A lease of a worker on a machine that we cannot look into, which then fell silent."""
+    with monkeypatch.context() as patch:
+        patch.setattr(ledgers, "identity", lambda: "another-boot/pid:[1] 4711 99 abcdef")
+        other = Lease(name, ledgers.identity())
+        assert ledger._take(other, for_s)
+    return other
+
+
+def test_lease_is_one_workers_until_it_is_given_back(ledger: Ledger) -> None:
+    with ledger.lease("b") as mine, ledger.lease("b") as second, ledger.lease("c") as other:
+        assert mine
+        assert other
+        assert second is None
+        assert mine.attempt.isalnum()
+        assert mine.attempt != other.attempt
+    with ledger.lease("b") as again:
+        assert again
+
+
+def test_lease_of_a_silent_worker_runs_out(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    _bring_to(ledger, "MANIFESTED")
+    other = _elsewhere(ledger, monkeypatch, BATCH.batch_id, 0.5)
+    with ledger.lease(BATCH.batch_id) as refused:
+        assert refused is None
+    ledger.move(BATCH.batch_id, "MANIFESTED", "SEALED", AT, lease=other)
+    time.sleep(0.6)
+    # Nobody has taken it: it may still go on.
+    ledger.check_lease(other)
+    with ledger.lease(BATCH.batch_id) as mine:
+        assert mine
+        # It wakes up, and cannot take a step any more.
+        with pytest.raises(LeaseLost):
+            ledger.move(BATCH.batch_id, "SEALED", "RELEASED", AT, lease=other)
+        with pytest.raises(LeaseLost):
+            ledger.check_lease(other)
+        ledger._give_back(other)
+        ledger.move(BATCH.batch_id, "SEALED", "RELEASED", AT, lease=mine)
+
+
+def test_lease_is_renewed_while_the_work_goes_on(ledger: Ledger) -> None:
+    with ledger.lease("b", for_s=0.4) as mine:
+        time.sleep(1.0)
+        with ledger.lease("b") as second:
+            assert second is None
+        assert mine
+        ledger.check_lease(mine)
+
+
+def test_lease_of_a_killed_process_is_free_at_once(ledger: Ledger, path: Path) -> None:
+    program = (
+        "import sys, time; from clip_courier.ledger import Ledger\n"
+        "with Ledger(sys.argv[1]).lease('b') as lease: print(bool(lease), flush=True); time.sleep(60)"
+    )
+    worker = subprocess.Popen(
+        [sys.executable, "-c", program, f"sqlite:///{path}"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={"PYTHONPATH": str(INCLUDE)},
+    )
+    assert worker.stdout
+    assert worker.stdout.readline() == "True\n"
+    with ledger.lease("b") as refused:
+        assert refused is None
+    worker.kill()
+    worker.wait()
+    with ledger.lease("b") as mine:
+        assert mine
+
+
+def test_any_lease_waits_for_a_place(ledger: Ledger) -> None:
+    with ledger.any_lease(["a", "b"], wait_s=0) as first, ledger.any_lease(["a", "b"], wait_s=0) as second:
+        assert (first and first.name, second and second.name) == ("a", "b")
+        begin = time.monotonic()
+        with ledger.any_lease(["a", "b"], wait_s=0.5) as third:
+            assert third is None
+        assert 0.5 < time.monotonic() - begin < 3
+    with ledger.any_lease(["a", "b"], wait_s=0) as free:
+        assert free
+
+
+@pytest.mark.parametrize("spoilt", ["", "x", "another-boot/pid:[1] 1 2 3", "a b c d e"])
+def test_is_gone_only_of_processes_that_can_be_seen(spoilt: str) -> None:
+    assert not is_gone(identity())
+    assert not is_gone(spoilt)
+    place, pid, started, chance = identity().split(" ")
+    assert is_gone(f"{place} {pid} {int(started) - 1} {chance}")
+    assert is_gone(f"{place} 4194305 {started} {chance}")
+
+
+def test_open_a_ledger_of_the_first_version(ledger: Ledger, path: Path) -> None:
+    """Its batches go on where they were."""
+    _bring_to(ledger, "SEALED")
+    for table in ("leases", "ledger_version"):
+        _execute(path, f"DROP TABLE {table}")
+    again = Ledger(f"sqlite:///{path}")
+    with again.lease(BATCH.batch_id) as lease:
+        again.move(BATCH.batch_id, "SEALED", "RELEASED", AT, lease=lease)
+    assert again.verify_chain() == 3
+    assert sqlite3.connect(path).execute("SELECT version FROM ledger_version").fetchall() == [(ledgers.VERSION,)]
+
+
+def test_open_a_ledger_of_a_newer_version(ledger: Ledger, path: Path) -> None:
+    _execute(path, f"UPDATE ledger_version SET version = {ledgers.VERSION + 1}")
+    with pytest.raises(LedgerUnavailable, match="update it"):
+        Ledger(f"sqlite:///{path}")
 
 
 def test_states_diagram_is_fresh() -> None:

@@ -3,23 +3,28 @@
 import hashlib
 import io
 import json
-import multiprocessing
+import os
 import random
 import shutil
 import signal
+import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
 from clip_courier import batch_files, outbound, sftp
 from clip_courier.errors import (
+    AudioStoreDown,
+    ConnectionInvalid,
     ConnectionMissing,
     CourierError,
     CrosswalkMissing,
@@ -40,7 +45,7 @@ from snapshots import (
     LATER,
     MakeCourier,
     crosswalk_of,
-    deliver_night,
+    deliver_elsewhere,
     delivered,
     landing_copy,
     manifested,
@@ -219,21 +224,16 @@ def test_deliver_asks_again_between_sealing_and_rename(
     gone = refs_with(crosswalk, persons)
     landing = landing_copy(stage, tmp_path)
     seen_by_vendor: list[set[str]] = []
-    put = sftp.Drop.put
+    upload = sftp.Drop.upload
 
-    def put_and_withdraw(drop: sftp.Drop, folder: str, name: str, *rest: Any, **options: Any) -> None:
-        ask = options.get("before_rename")
-        if ask is not None and not seen_by_vendor:
+    def upload_and_withdraw(drop: sftp.Drop, *given: Any, **options: Any) -> int:
+        start = upload(drop, *given, **options)
+        if not seen_by_vendor:
+            seen_by_vendor.append({p for p in _outbound(stage) if not p.endswith(".part")})
+            withdraw(landing, persons, LATER)
+        return start
 
-            def arrives() -> None:
-                seen_by_vendor.append({p for p in _outbound(stage) if not p.endswith(".part")})
-                withdraw(landing, persons, LATER)
-                ask()
-
-            options["before_rename"] = arrives
-        put(drop, folder, name, *rest, **options)
-
-    monkeypatch.setattr(sftp.Drop, "put", put_and_withdraw)
+    monkeypatch.setattr(sftp.Drop, "upload", upload_and_withdraw)
     make_courier(stage, LATER, CLIP_COURIER_LANDING=str(landing)).deliver(NIGHT, "aurora")
     assert seen_by_vendor == [set()]
     assert _refs(_check_delivered(stage, AURORA)) == set(crosswalk["clip_ref"].to_pylist()) - gone
@@ -247,11 +247,10 @@ def test_deliver_cancels_when_nobody_is_left(
     """Also what a killed run has left on the server is taken away: the vendor could open it."""
     manifested(stage, make_courier)
     crosswalk = crosswalk_of(stage, batch_id)
-    with _crashing_at(sftp.Drop, "_rename"), pytest.raises(Crash):
+    with _crashing_at(sftp.Drop, "publish"), pytest.raises(Crash):
         make_courier(stage).deliver(NIGHT, vendor)
-    # The undo that runs in an exception does not run in a killed process.
     home = stage.vendors[vendor].home / "outbound"
-    (home / f"{batch_id}.tar.pgp.part").write_bytes(b"a whole sealed batch")
+    assert [p.suffix for p in home.iterdir() if ".sig" not in p.name] == [".part"]
     landing = landing_copy(stage, tmp_path)
     withdraw(landing, persons_of(crosswalk, set(crosswalk["clip_ref"].to_pylist())), LATER)
     outcome = make_courier(stage, LATER, CLIP_COURIER_LANDING=str(landing)).deliver(NIGHT, vendor)
@@ -321,9 +320,10 @@ def _crashing_at(owner: Any, name: str, *, after: bool = False, times: int = 1) 
 
 # Every step that leaves a trace: on our disk, in the ledger, on the server; the nth call of it in one delivery.
 STEPS = [
-    *[(sftp.Drop, "remove", n) for n in (1, 3)],
-    *[(Ledger, "move", n) for n in (1, 2)],
+    *[(sftp.Drop, "remove", n) for n in (1, 2)],
+    *[(Ledger, "move", n) for n in (1, 2, 3)],
     *[(sftp.Drop, "_write", n) for n in (1, 2)],
+    (outbound._Sending, "_check_lawful", 2),
     *[(sftp.Drop, "_rename", n) for n in (1, 2)],
     (outbound._Sending, "_forget_spool", 1),
 ]
@@ -370,37 +370,58 @@ def test_deliver_after_a_crash_while_a_clip_is_withheld(
     assert courier.verify().counts["clips"]
 
 
-def _deliver_elsewhere(stage: Stage) -> BaseProcess:
-    """A process of its own that delivers; it has begun when this returns."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["clip_courier.courier"])
-    here, there = context.Pipe()
-    process = context.Process(target=deliver_night, args=(dict(stage.environ), there))
-    process.start()
-    assert here.recv() == "begins"
-    return process
-
-
-def test_deliver_killed_at_random_instants(stage: Stage, make_courier: MakeCourier) -> None:
-    """kill -9 of a real process, thirty times; after each the vendor sees all of one batch or nothing."""
+def _kills(stage: Stage, vendor: str, kills: int) -> list[tuple[int, float]]:
+    """So many ends: two thirds at boundaries spread over the whole delivery, the others at random instants."""
+    process, told = deliver_elsewhere(stage, vendor)
+    boundaries = told.recv()
+    process.join()
+    at_boundaries = kills * 2 // 3
     chance = random.Random(20261120)
-    interrupted = 0
-    for kill in range(30):
-        # Three kills on the way of the same night, then a run that is let through.
-        if kill % 3 == 0:
-            _fresh(stage, make_courier)
-        process = _deliver_elsewhere(stage)
-        time.sleep(chance.uniform(0, 0.8))
-        process.kill()
-        process.join()
-        interrupted += process.exitcode == -signal.SIGKILL
+    spread = [1 + boundaries * n // at_boundaries for n in range(at_boundaries)]
+    return [(n, 0) for n in spread] + [(0, chance.uniform(0, 0.9)) for _ in range(kills - at_boundaries)]
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("vendor", "batch_id"), [("aurora", AURORA), ("borealis", BOREALIS)])
+def test_deliver_killed_anywhere(
+    stage: Stage, make_courier: MakeCourier, vendor: str, batch_id: str, record_property: Callable[[str, object], None]
+) -> None:
+    """kill -9 of a real process at every kind of boundary and at random instants; then the vendor gets it once.
+
+    CLIP_COURIER_KILLS says how many in all. A vendor that is quick takes a drop as soon as it sees it.
+    """
+    manifested(stage, make_courier)
+    home, inbox = stage.vendors[vendor].home / "outbound", stage.vendors[vendor].home / "taken"
+    states: Counter[str] = Counter()
+    kills = _kills(stage, vendor, int(os.environ.get("CLIP_COURIER_KILLS", "30")) // 2)
+    for number, (boundary, instant) in enumerate(kills):
+        shutil.rmtree(inbox, ignore_errors=True)
+        inbox.mkdir()
+        _fresh(stage, make_courier)
+        process, _ = deliver_elsewhere(stage, vendor, boundary)
+        if not boundary:
+            time.sleep(instant)
+            process.kill()
+        process.join(60)
+        state = _batch(stage, batch_id).state
+        states[f"{state}{' (through)' if process.exitcode == 0 else ''}"] += 1
+        assert process.exitcode == -signal.SIGKILL or state == "DELIVERED"
         _check_nothing_half(stage)
-        if kill % 3 == 2:
-            assert not make_courier(stage).deliver(NIGHT).failures
-            for vendor, batch_id in (("aurora", AURORA), ("borealis", BOREALIS)):
-                _check_delivered(stage, batch_id, vendor)
-            _ledger(stage).verify_chain()
-    assert interrupted > 10
+        if number % 3 == 0:
+            for path in home.iterdir():
+                if not path.name.endswith(".part"):
+                    path.rename(inbox / path.name)
+        assert not make_courier(stage).deliver(NIGHT, vendor).failures
+        again = [path for path in home.iterdir() if (inbox / path.name).exists() and path.suffix == ".pgp"]
+        assert again == [], "the same batch has appeared twice"
+        for path in inbox.iterdir():
+            path.rename(home / path.name)
+        _check_delivered(stage, batch_id, vendor)
+        _ledger(stage).verify_chain()
+    shutil.rmtree(inbox)
+    record_property("states", dict(states))
+    print(f"killed at: {dict(states)}")
+    assert len(states) > 2
 
 
 def _fresh(stage: Stage, make_courier: MakeCourier) -> None:
@@ -424,17 +445,128 @@ def _check_nothing_half(stage: Stage) -> None:
             assert ready is not None
 
 
-def test_deliver_by_two_processes_at_once_sends_once(stage: Stage, make_courier: MakeCourier) -> None:
+def test_deliver_does_not_send_again_what_the_vendor_took_before_its_ready_file(
+    stage: Stage, make_courier: MakeCourier, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The vendor is quicker than our ready file, and we crash in between."""
     manifested(stage, make_courier)
-    both = [_deliver_elsewhere(stage) for _ in range(2)]
-    for process in both:
-        process.join(60)
-    assert [process.exitcode for process in both] == [0, 0]
+    with _crashing_at(sftp.Drop, "put_bytes"), pytest.raises(Crash):
+        make_courier(stage).deliver(NIGHT, "aurora")
+    assert _batch(stage, AURORA).state == "RELEASED"
+    home = stage.vendors["aurora"].home / "outbound"
+    taken = (home / f"{AURORA}.tar.pgp").read_bytes()
+    (home / f"{AURORA}.tar.pgp").unlink()
+    make_courier(stage).deliver(NIGHT, "aurora")
+    assert set(_outbound(stage)) == {f"{AURORA}.ready.json"}
+    assert json.loads(_outbound(stage)[f"{AURORA}.ready.json"])["sha256"] == hashlib.sha256(taken).hexdigest()
+    assert _batch(stage, AURORA).state == "DELIVERED"
+    assert f"batch {AURORA} was taken by vendor aurora before it was announced" in caplog.text
+    assert not make_courier(stage).deliver(NIGHT, "aurora").is_new
+
+
+def test_deliver_announces_the_same_whenever_it_does(stage: Stage, make_courier: MakeCourier) -> None:
+    """The due date is that of the release, so that a ready file that is written again is the same file."""
+    manifested(stage, make_courier)
+    with _crashing_at(Ledger, "move", times=3), pytest.raises(Crash):
+        make_courier(stage).deliver(NIGHT, "aurora")
+    before = _outbound(stage)
+    assert f"{AURORA}.ready.json" in before
+    make_courier(stage, NOW + timedelta(days=2)).deliver(NIGHT, "aurora")
+    assert _outbound(stage) == before
     _check_delivered(stage, AURORA)
-    events = [row.state for row in _ledger(stage).batches()]
-    assert events == ["DELIVERED", "DELIVERED"]
-    # Cut twice, sealed twice, delivered twice: each of both batches once.
-    assert _ledger(stage).verify_chain() == 6
+
+
+def test_deliver_while_the_audio_store_is_down_leaves_no_clip_out(
+    stage: Stage, make_courier: MakeCourier, tmp_path: Path
+) -> None:
+    manifested(stage, make_courier)
+    landing = landing_copy(stage, tmp_path)
+    (landing / "audio").rename(landing / "elsewhere")
+    (landing / "audio").mkdir()  # as a mount point that nothing is mounted on
+    courier = make_courier(stage, CLIP_COURIER_LANDING=str(landing))
+    with pytest.raises(AudioStoreDown):
+        courier.deliver(NIGHT, "aurora")
+    assert _outbound(stage) == {}
+    assert _batch(stage, AURORA).state == "MANIFESTED"
+    assert [type(failed) for failed in courier.deliver(NIGHT).failures] == [AudioStoreDown, AudioStoreDown]
+    (landing / "audio").rmdir()
+    (landing / "elsewhere").rename(landing / "audio")
+    courier.deliver(NIGHT, "aurora")
+    assert _refs(_check_delivered(stage, AURORA)) == set(crosswalk_of(stage, AURORA)["clip_ref"].to_pylist())
+    assert _withheld(stage, AURORA) == {}
+
+
+def _many_batches(stage: Stage, make_courier: MakeCourier) -> list[str]:
+    """The same night in small batches, waiting to be sealed."""
+    write_vendor(stage.folder / "vendors", "aurora", stage.vendors["aurora"].key, NIGHT, batch_max_bytes=300_000)
+    courier = make_courier(stage)
+    for verb in (courier.select, courier.validate, courier.manifest):
+        verb(NIGHT)
+    return [batch.batch_id for batch in _ledger(stage).batches(vendor="aurora")]
+
+
+def _events(stage: Stage) -> Counter[tuple[str, str]]:
+    """How often each batch took each step, by the audit chain."""
+    with sqlite3.connect(stage.root / "ledger.sqlite") as connection:
+        return Counter(connection.execute("SELECT subject, event FROM events WHERE subject LIKE 'aurora-%'"))
+
+
+def test_deliver_by_four_processes_takes_each_batch_once(stage: Stage, make_courier: MakeCourier) -> None:
+    """One of them is killed on the way: what it had in hand is done by the others."""
+    batches = _many_batches(stage, make_courier)
+    assert len(batches) > 8
+    workers = [deliver_elsewhere(stage, "aurora", kill_at) for kill_at in (0, 0, 0, 40)]
+    for process, _ in workers:
+        process.join(100)
+    assert [process.exitcode for process, _ in workers] == [0, 0, 0, -signal.SIGKILL]
+    assert [batch.state for batch in _ledger(stage).batches(vendor="aurora")] == ["DELIVERED"] * len(batches)
+    lying = _outbound(stage)
+    assert {name for name in lying if not name.endswith(".part")} == {
+        f"{batch_id}.{suffix}" for batch_id in batches for suffix in ("tar.pgp", "ready.json")
+    }
+    refs: list[str] = []
+    for batch_id in batches:
+        batch = _batch(stage, batch_id)
+        assert hashlib.sha256(lying[f"{batch_id}.tar.pgp"]).hexdigest() == batch.sha256
+        refs += _refs(stage.vendors["aurora"].take(batch_id))
+    assert len(refs) == len(set(refs))
+    events = _events(stage)
+    assert {events[batch_id, "DELIVERED"] for batch_id in batches} == {1}
+    # The killed one may have left one batch sealed and not recorded, or recorded; nobody else sealed one twice.
+    assert sum(events[batch_id, "SEALED"] for batch_id in batches) <= len(batches) + 1
+    _ledger(stage).verify_chain()
+
+
+def test_deliver_keeps_to_the_vendors_limit_of_connections(stage: Stage, make_courier: MakeCourier) -> None:
+    """As sshd sees it, with three processes that would like two connections each."""
+    batches = _many_batches(stage, make_courier)
+    environ = dict(stage.environ)
+    fields = json.loads(environ["AIRFLOW_CONN_SFTP_AURORA"])
+    fields["extra"]["max_connections"] = 2
+    limited = replace(stage, environ={**environ, "AIRFLOW_CONN_SFTP_AURORA": json.dumps(fields)})
+    workers = [deliver_elsewhere(limited, "aurora") for _ in range(3)]
+    most = 0
+    while any(process.is_alive() for process, _ in workers):
+        most = max(most, sum(c.status == "ESTABLISHED" for c in _connections(stage)))
+        time.sleep(0.02)
+    assert [process.exitcode for process, _ in workers] == [0, 0, 0]
+    assert most == 2
+    assert {batch.state for batch in _ledger(stage).batches(vendor="aurora")} == {"DELIVERED"}
+    assert len(batches) > 8
+
+
+def _connections(stage: Stage) -> list[Any]:
+    """Those of callers to the vendors' server."""
+    return [c for c in psutil.net_connections("tcp4") if c.raddr and c.raddr.port == stage.server.port]
+
+
+@pytest.mark.parametrize("limit", ["0", "17", "many", -1])
+def test_deliver_refuses_a_limit_that_is_none(stage: Stage, make_courier: MakeCourier, limit: object) -> None:
+    manifested(stage, make_courier)
+    with pytest.raises(ConnectionInvalid, match="max_connections"):
+        make_courier(stage, **_connection(stage, extra={"max_connections": limit})).deliver(NIGHT, "aurora")
+    with pytest.raises(ConnectionInvalid, match="read_back"):
+        make_courier(stage, **_connection(stage, extra={"read_back": "perhaps"})).deliver(NIGHT, "aurora")
 
 
 def test_deliver_when_the_spool_is_lost_or_damaged(stage: Stage, make_courier: MakeCourier) -> None:
@@ -444,7 +576,7 @@ def test_deliver_when_the_spool_is_lost_or_damaged(stage: Stage, make_courier: M
         ("borealis", BOREALIS, lambda path: path.with_name(f"{path.name}.sig").unlink()),
     ]
     for vendor, batch_id, spoil in spoils:
-        with _crashing_at(sftp.Drop, "put"), pytest.raises(Crash):
+        with _crashing_at(sftp.Drop, "upload"), pytest.raises(Crash):
             make_courier(stage).deliver(NIGHT, vendor)
         assert _batch(stage, batch_id).state == "SEALED"
         spoil(stage.root / "sealed" / f"{batch_id}.tar.pgp")
@@ -455,15 +587,13 @@ def test_deliver_when_the_spool_is_lost_or_damaged(stage: Stage, make_courier: M
 def test_deliver_seals_again_when_the_pinned_key_changed(stage: Stage, make_courier: MakeCourier) -> None:
     """A key may be exchanged because the old one is lost to somebody else."""
     manifested(stage, make_courier)
-    with _crashing_at(sftp.Drop, "put"), pytest.raises(Crash):
+    with _crashing_at(sftp.Drop, "upload"), pytest.raises(Crash):
         make_courier(stage).deliver(NIGHT, "aurora")
     old = _batch(stage, AURORA).sha256
     new_key = make_key("aurora, new", made_at=NOW - timedelta(days=5))
     write_vendor(stage.folder / "vendors", "aurora", new_key, NIGHT)
     make_courier(stage).deliver(NIGHT, "aurora")
     assert _batch(stage, AURORA).sha256 != old
-    from dataclasses import replace
-
     members = replace(stage.vendors["aurora"], key=new_key).take(AURORA)
     assert len(_refs(members)) == _batch(stage, AURORA).clip_count
 
@@ -586,9 +716,9 @@ def test_deliver_when_the_server_goes_away_in_the_middle(
     manifested(stage, make_courier)
     write = sftp.Drop._write
 
-    def cut_off(drop: sftp.Drop, part: str, source: Any, size: int) -> None:
+    def cut_off(drop: sftp.Drop, *given: Any) -> None:
         drop._wire._channel.close()
-        write(drop, part, source, size)
+        write(drop, *given)
 
     with monkeypatch.context() as patch:
         patch.setattr(sftp.Drop, "_write", cut_off)

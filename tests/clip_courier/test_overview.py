@@ -7,6 +7,7 @@ import pytest
 
 from clip_courier.courier import Courier
 from clip_courier.errors import SettingsInvalid
+from clip_courier_demo.keys import make_key
 from clip_courier_demo.stage import Stage, write_vendor
 from conftest import NIGHT, NOW
 
@@ -59,3 +60,26 @@ def test_overview_can_be_of_one_vendor_or_another_night(courier: Courier) -> Non
     courier.night(NIGHT)
     assert {batch.vendor for batch in courier.overview(vendor="aurora").batches} == {"aurora"}
     assert courier.overview(night=NIGHT - timedelta(days=1)).nights == []
+
+
+def test_keys_that_expire_within_thirty_days_are_told_of_everywhere(
+    stage: Stage, make_courier: Callable[..., Courier], caplog: pytest.LogCaptureFixture
+) -> None:
+    soon = make_key("aurora, ends soon", expires="40d", made_at=NOW - timedelta(days=20))
+    write_vendor(stage.folder / "vendors", "aurora", soon, NIGHT)
+    with caplog.at_level("WARNING", "clip_courier"):
+        outcome = make_courier(stage).night(NIGHT)
+    told = f"key {soon.fingerprint} of vendor aurora expires on 2026-12-10"
+    assert [line for line in outcome.lines if told in line]
+    assert [record for record in caplog.records if record.levelname == "WARNING" and told in record.message]
+    # Ours and the other vendor's are good for longer, and told of only when that is over.
+    assert "of ours" not in caplog.text
+    assert soon.fingerprint in "".join(make_courier(stage).status().lines)
+    assert make_courier(stage).status().counts["expiring_keys"] == 1
+    early = make_courier(stage, NOW - timedelta(days=11)).overview()
+    assert {key.vendor for key in early.keys} == {"aurora", "borealis"}
+    assert [key.is_ours for key in early.keys] == [False, False, True]
+    assert not any(key.is_expiring for key in early.keys)
+    late = make_courier(stage, NOW + timedelta(days=600)).overview()
+    assert all(key.is_expiring for key in late.keys)
+    assert {key.vendor for key in make_courier(stage).overview(vendor="borealis").keys} == {"borealis"}

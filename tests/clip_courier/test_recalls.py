@@ -326,7 +326,7 @@ STEPS: list[tuple[Any, str, int]] = [
     *[(recalls, "write_parquet", n) for n in (1, 2, 3, 4)],
     *[(batch_files, "write_parquet", n) for n in (1, 2)],
     (Ledger, "add_recall", 1),
-    (sftp.Drop, "_rename", 1),
+    (sftp.Drop, "put_many", 1),
     (Ledger, "move_recall", 1),
 ]
 

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, ClassVar
 
 import paramiko
 import pytest
@@ -24,6 +25,7 @@ from paramiko.sftp import SFTP_FAILURE
 from clip_courier import sftp
 from clip_courier.errors import (
     ConnectionInvalid,
+    ConnectionLost,
     HostKeyMismatch,
     LoginRefused,
     RemoteConflict,
@@ -135,7 +137,13 @@ def test_put_keeps_every_byte_at_the_edges_of_a_request(drop: sftp.Drop, server:
     assert drop.sha256("outbound", "edge") == hashlib.sha256(BATCH[:size]).hexdigest()
 
 
-def test_put_shows_no_name_before_the_file_is_whole(drop: sftp.Drop, server: RunningServer) -> None:
+def deliver(drop: sftp.Drop, name: str, data: bytes, attempt: str = "a1", **options: Any) -> int:
+    start = drop.upload("outbound", name, io.BytesIO(data), len(data), attempt=attempt, **options)
+    drop.publish("outbound", name, attempt=attempt)
+    return start
+
+
+def test_upload_shows_no_name_before_the_file_is_published(drop: sftp.Drop, server: RunningServer) -> None:
     seen: list[list[str]] = []
 
     def look() -> None:
@@ -144,10 +152,155 @@ def test_put_shows_no_name_before_the_file_is_whole(drop: sftp.Drop, server: Run
             seen.append(sorted(path.name for path in (home(server) / "outbound").iterdir()))
 
     source = Source(BATCH, 2 * MIB, look)
-    drop.put("outbound", "b1.tar.pgp", source, len(BATCH), before_rename=look)
-    assert seen == [[], ["b1.tar.pgp.part"], [], ["b1.tar.pgp.part"]]
+    drop.upload("outbound", "b1.tar.pgp", source, len(BATCH), attempt="a1")
+    look()
+    assert seen == [[], ["b1.tar.pgp.a1.part"], [], ["b1.tar.pgp.a1.part"]]
+    drop.publish("outbound", "b1.tar.pgp", attempt="a1")
     assert [file.name for file in drop.list("outbound")] == ["b1.tar.pgp"]
     assert [path.name for path in (home(server) / "outbound").iterdir()] == ["b1.tar.pgp"]
+
+
+# What an interrupted upload may have left, and from where the next one may go on.
+LEFT: dict[str, tuple[Callable[[], bytes], int]] = {
+    "a beginning": (lambda: BATCH[:MIB], MIB),
+    "one byte": (lambda: BATCH[:1], 1),
+    "all of it": (lambda: BATCH, len(BATCH)),
+    "a gap of the last window": (lambda: BATCH[: 2 * MIB] + bytes(MIB) + BATCH[3 * MIB : 4 * MIB], 2 * MIB),
+    "another file": (lambda: os.urandom(MIB), 0),
+    "more than all of it": (lambda: BATCH + b"x", 0),
+    "nothing": (lambda: b"", 0),
+}
+
+
+@pytest.mark.parametrize("left", LEFT)
+def test_upload_goes_on_from_what_was_verified(drop: sftp.Drop, server: RunningServer, left: str) -> None:
+    content, offset = LEFT[left]
+    (home(server) / "outbound").mkdir()
+    (home(server) / "outbound/b1.a1.part").write_bytes(content())
+    start = deliver(drop, "b1", BATCH)
+    # A gap is found to the request in which it begins.
+    assert start == offset or offset - drop._wire.request_bytes < start < offset
+    assert [path.read_bytes() for path in (home(server) / "outbound").iterdir()] == [BATCH]
+
+
+def test_upload_goes_on_after_the_line_broke(victim: RunningServer, short: Path) -> None:
+    """A real cut in the middle; what arrived by then is not sent again."""
+    batch = BATCH * 4
+    with sftp.connect(victim.endpoint("north"), timeout_s=10) as drop:
+        source = Source(batch, 12 * MIB, victim.stop)
+        with pytest.raises(ConnectionLost):
+            drop.upload("outbound", "b1", source, len(batch), attempt="a1")
+    account = replace(victim.accounts["north"], login="north")
+    with (
+        serve(short / "server", [account], prefer=victim.kind) as again,
+        sftp.connect(again.endpoint("north"), timeout_s=10) as drop,
+    ):
+        assert drop.parts("outbound", "b1") == ["a1"]
+        drop.take_over("outbound", "b1", attempt="a2", other="a1")
+        assert deliver(drop, "b1", batch, "a2") > 4 * MIB
+    assert [path.read_bytes() for path in (home(victim) / "outbound").iterdir()] == [batch]
+
+
+def test_upload_into_a_full_quota_or_a_refusal_leaves_nothing(short: Path) -> None:
+    class Full(HomeFile):
+        def write(self, offset: int, data: Any) -> int:
+            return SFTP_FAILURE if offset > 2 * MIB else super().write(offset, data)
+
+    with misbehaving(short, files_with(Full)) as (drop, folder):
+        with pytest.raises(TransferFailed, match="Failure"):
+            drop.upload("outbound", "b1", io.BytesIO(BATCH), len(BATCH), attempt="a1")
+        assert list((folder / "outbound").iterdir()) == []
+
+
+def flipping(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(3 * MIB)
+        byte = file.read(1)
+        file.seek(3 * MIB)
+        file.write(bytes([byte[0] ^ 1]))
+
+
+class Flips(HomeFiles):
+    """A server on whose disk one bit turns over once a file is written and closed."""
+
+    def lstat(self, path: str) -> paramiko.SFTPAttributes | int:
+        found = super().lstat(path)
+        if path.endswith(".part") and isinstance(found, paramiko.SFTPAttributes) and found.st_size == len(BATCH):
+            flipping(self._inside(path))
+        return found
+
+
+def test_upload_notices_a_byte_that_turned_over_on_the_server(short: Path) -> None:
+    with misbehaving(short, Flips) as (drop, folder):
+        with pytest.raises(TransferFailed, match="not what was sent"):
+            drop.upload("outbound", "b1", io.BytesIO(BATCH), len(BATCH), attempt="a1")
+        assert list((folder / "outbound").iterdir()) == []
+        # Whoever asks for the size alone gets the size alone.
+        drop.upload("outbound", "b1", io.BytesIO(BATCH), len(BATCH), attempt="a1", is_read_back=False)
+
+
+class Hashes(paramiko.SFTPServer):
+    """A server that hashes its files when it is asked to, as ProFTPD answers; a lie on request."""
+
+    asked: ClassVar[list[str]] = []
+    lies = False
+
+    def _process(self, t: int, request_number: int, msg: paramiko.Message) -> None:
+        if t != sftp.v3.CMD_EXTENDED or (name := msg.get_text()) != "check-file-name":
+            msg.rewind() if t == sftp.v3.CMD_EXTENDED else None
+            if t == sftp.v3.CMD_EXTENDED:
+                msg.get_int()
+            super()._process(t, request_number, msg)  # type: ignore[misc]
+            return
+        path, kinds = msg.get_text(), msg.get_text()
+        start, size = msg.get_int64(), msg.get_int64()
+        Hashes.asked.append(name)
+        data = self.server._inside(path).read_bytes()[start : start + size]  # type: ignore[attr-defined]
+        answer = paramiko.Message()
+        answer.add_int(request_number)
+        answer.add_string("sha256")
+        answer.add_bytes(hashlib.sha256(data).digest() if kinds == "sha256" and not self.lies else bytes(32))
+        self._send_packet(sftp.v3.CMD_EXTENDED_REPLY, answer)  # type: ignore[attr-defined]
+
+
+def test_upload_takes_the_servers_own_hash_for_reading_back(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paramiko, "SFTPServer", Hashes)
+    reads: list[int] = []
+
+    class Counting(HomeFile):
+        def read(self, offset: int, length: int) -> bytes | int:
+            reads.append(offset)
+            return super().read(offset, length)
+
+    with misbehaving(short, files_with(Counting)) as (drop, folder):
+        deliver(drop, "b1", BATCH)
+        assert (Hashes.asked, reads) == (["check-file-name"], [])
+        (folder / "outbound/b2.a1.part").write_bytes(BATCH[:MIB])
+        assert deliver(drop, "b2", BATCH) == MIB
+        assert reads == []
+        # A hash that differs is no verdict yet: all of it is read.
+        monkeypatch.setattr(Hashes, "lies", True)
+        deliver(drop, "b3", BATCH)
+        assert reads
+
+
+def test_take_over_leaves_nothing_to_whoever_had_it(drop: sftp.Drop, server: RunningServer) -> None:
+    drop.upload("outbound", "b1", io.BytesIO(BATCH), len(BATCH), attempt="old")
+    drop.take_over("outbound", "b1", attempt="new", other="old")
+    with pytest.raises(TransferFailed):
+        drop.publish("outbound", "b1", attempt="old")
+    with pytest.raises(TransferFailed):
+        drop.take_over("outbound", "b1", attempt="newer", other="old")
+    drop.publish("outbound", "b1", attempt="new")
+    assert [path.name for path in (home(server) / "outbound").iterdir()] == ["b1"]
+
+
+def test_parts_are_those_of_the_name_alone(drop: sftp.Drop, server: RunningServer) -> None:
+    (home(server) / "outbound").mkdir()
+    for name in ("b1.a.part", "b1.b.part", "b1.part", "b10.a.part", "b1.a.b.part", "b1..part", "b1.a"):
+        (home(server) / "outbound" / name).write_bytes(b"x")
+    assert drop.parts("outbound", "b1") == ["a", "b"]
+    assert drop.parts("nowhere", "b1") == []
 
 
 def test_put_refuses_a_name_that_is_taken(drop: sftp.Drop, server: RunningServer) -> None:
@@ -157,27 +310,12 @@ def test_put_refuses_a_name_that_is_taken(drop: sftp.Drop, server: RunningServer
     assert [path.read_bytes() for path in (home(server) / "outbound").iterdir()] == [b"theirs"]
 
 
-def test_put_refuses_a_name_that_is_taken_at_the_last_moment(drop: sftp.Drop, server: RunningServer) -> None:
-    def take() -> None:
-        (home(server) / "outbound/b1.tar.pgp").write_bytes(b"theirs")
-
+def test_publish_refuses_a_name_that_is_taken_at_the_last_moment(drop: sftp.Drop, server: RunningServer) -> None:
+    drop.upload("outbound", "b1.tar.pgp", io.BytesIO(b"ours"), 4, attempt="a1")
+    (home(server) / "outbound/b1.tar.pgp").write_bytes(b"theirs")
     with pytest.raises(RemoteConflict):
-        drop.put("outbound", "b1.tar.pgp", io.BytesIO(b"ours"), 4, before_rename=take)
-    assert [path.read_bytes() for path in (home(server) / "outbound").iterdir()] == [b"theirs"]
-
-
-@pytest.mark.parametrize("objection", [RemoteConflict("withdrawn"), OSError("withdrawn"), KeyboardInterrupt()])
-def test_put_leaves_nothing_when_the_last_word_is_no(
-    drop: sftp.Drop, server: RunningServer, objection: BaseException
-) -> None:
-    def object_to_it() -> None:
-        raise objection
-
-    with pytest.raises(type(objection)) as raised:
-        drop.put("outbound", "b1.tar.pgp", io.BytesIO(BATCH), len(BATCH), before_rename=object_to_it)
-    assert raised.value is objection
-    assert list((home(server) / "outbound").iterdir()) == []
-    drop.put("outbound", "b1.tar.pgp", io.BytesIO(BATCH), len(BATCH))  # the session is still good
+        drop.publish("outbound", "b1.tar.pgp", attempt="a1")
+    assert (home(server) / "outbound/b1.tar.pgp").read_bytes() == b"theirs"
 
 
 def test_put_truncates_an_old_part(drop: sftp.Drop, server: RunningServer) -> None:
@@ -204,6 +342,82 @@ def test_put_bytes_replaces_only_when_told(drop: sftp.Drop, server: RunningServe
         "r.json": b"two",
         "new.json": b"new",
     }
+
+
+def test_put_many_writes_each_whole_and_over_an_old_one(drop: sftp.Drop, server: RunningServer) -> None:
+    files = {f"n{number}.json": BATCH[: number * 9000] for number in range(90)}
+    drop.put_bytes("recalls", "n5.json", b"the one before")
+    drop.put_many("recalls", files)
+    assert {path.name: path.read_bytes() for path in (home(server) / "recalls").iterdir()} == files
+    drop.put_many("recalls", {})
+    assert len(drop.list("recalls")) == 90  # the session is still good
+
+
+def test_put_many_names_what_went_wrong(drop: sftp.Drop, server: RunningServer) -> None:
+    (home(server) / "recalls/n2.json").mkdir(parents=True)
+    with pytest.raises(TransferFailed, match="recalls: the vendor's server"):
+        drop.put_many("recalls", {f"n{number}.json": b"x" for number in range(4)})
+    assert [f.name for f in drop.list("recalls") if f.size_bytes != 1] == []
+    with pytest.raises(TransferFailed, match="not safe"):
+        drop.put_many("recalls", {"../x": b"x"})
+
+
+@pytest.mark.parametrize("lie", ["refuses", "forgets"])
+def test_put_many_believes_no_write_that_it_was_not_told_of(short: Path, lie: str) -> None:
+    class Bad(HomeFile):
+        def write(self, offset: int, data: Any) -> int:
+            if data != b"bad":
+                return super().write(offset, data)
+            return SFTP_FAILURE if lie == "refuses" else 0
+
+    with misbehaving(short, files_with(Bad)) as (drop, folder):
+        with pytest.raises(TransferFailed):
+            drop.put_many("recalls", {"a": b"good", "b": b"bad", "c": b"good"})
+        assert "b" not in {path.name for path in (folder / "recalls").iterdir()}
+
+
+def test_put_many_waits_for_the_line_once_and_not_once_a_file(sshd: RunningServer) -> None:
+    """200 files over a line of 20 ms; one after another they would take seven round trips each: 28 seconds."""
+    with delayed(sshd.port, 0.01) as port, sftp.connect(replace(sshd.endpoint("north"), port=port)) as drop:
+        begin = time.monotonic()
+        drop.put_many("recalls", {f"far-{number}": bytes(16 << 10) for number in range(200)})
+        assert time.monotonic() - begin < 7
+        assert len([f for f in drop.list("recalls") if f.name.startswith("far-")]) == 200
+
+
+@contextmanager
+def delayed(port: int, delay_s: float) -> Iterator[int]:
+    """A line to `port` on which everything takes `delay_s` each way."""
+
+    def take_in(source: socket.socket, way: "SimpleQueue[tuple[float, bytes]]") -> None:
+        data = b"x"
+        while data:
+            try:
+                data = source.recv(65536)
+            except OSError:
+                data = b""
+            way.put((time.monotonic() + delay_s, data))
+
+    def let_out(sink: socket.socket, way: "SimpleQueue[tuple[float, bytes]]") -> None:
+        while (piece := way.get())[1]:
+            time.sleep(max(0.0, piece[0] - time.monotonic()))
+            try:
+                sink.sendall(piece[1])
+            except OSError:
+                return
+
+    with socket.create_server(("127.0.0.1", 0)) as gate, socket.create_connection(("127.0.0.1", port)) as far:
+
+        def pass_on() -> None:
+            near, _ = gate.accept()
+            for source, sink in ((near, far), (far, near)):
+                source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                way: SimpleQueue[tuple[float, bytes]] = SimpleQueue()
+                threading.Thread(target=take_in, args=(source, way), daemon=True).start()
+                threading.Thread(target=let_out, args=(sink, way), daemon=True).start()
+
+        threading.Thread(target=pass_on, daemon=True).start()
+        yield int(gate.getsockname()[1])
 
 
 def test_remove_and_size_and_list_are_calm_about_what_is_not_there(drop: sftp.Drop) -> None:
@@ -577,6 +791,17 @@ def misbehaving(short: Path, files: type[HomeFiles]) -> Iterator[tuple[sftp.Drop
         server.stop()
 
 
+def files_with(kind: type[HomeFile]) -> type[HomeFiles]:
+    """A server whose open files are of this kind."""
+
+    class Files(HomeFiles):
+        def open(self, path: str, flags: int, attr: paramiko.SFTPAttributes) -> paramiko.SFTPHandle | int:
+            opened = super().open(path, flags, attr)
+            return kind(opened.readfile, flags) if isinstance(opened, HomeFile) else opened
+
+    return Files
+
+
 @pytest.mark.parametrize("bad", [0, 1, 63, 64, 65, 120, 159, 160])
 def test_put_notices_any_single_write_that_was_refused(short: Path, bad: int) -> None:
     """The hole that paramiko's and OpenSSH's own clients report as success; 161 writes of 32 KiB."""
@@ -590,12 +815,7 @@ def test_put_notices_any_single_write_that_was_refused(short: Path, bad: int) ->
                 return SFTP_FAILURE
             return super().write(offset, data)
 
-    class Files(HomeFiles):
-        def open(self, path: str, flags: int, attr: paramiko.SFTPAttributes) -> paramiko.SFTPHandle | int:
-            opened = super().open(path, flags, attr)
-            return OneBadWrite(opened.readfile, flags) if isinstance(opened, HomeFile) else opened
-
-    with misbehaving(short, Files) as (drop, folder):
+    with misbehaving(short, files_with(OneBadWrite)) as (drop, folder):
         with pytest.raises(TransferFailed, match="outbound/b1: the vendor's server: Failure"):
             drop.put("outbound", "b1", io.BytesIO(BATCH), len(BATCH))
         assert list((folder / "outbound").iterdir()) == []
@@ -606,12 +826,7 @@ def test_put_notices_a_server_that_holds_less_than_it_acknowledged(short: Path) 
         def write(self, offset: int, data: Any) -> int:
             return 0 if offset > MIB else super().write(offset, data)
 
-    class Files(HomeFiles):
-        def open(self, path: str, flags: int, attr: paramiko.SFTPAttributes) -> paramiko.SFTPHandle | int:
-            opened = super().open(path, flags, attr)
-            return Forgetful(opened.readfile, flags) if isinstance(opened, HomeFile) else opened
-
-    with misbehaving(short, Files) as (drop, folder):
+    with misbehaving(short, files_with(Forgetful)) as (drop, folder):
         with pytest.raises(TransferFailed, match="on the server"):
             drop.put("outbound", "b1", io.BytesIO(BATCH), len(BATCH))
         assert list((folder / "outbound").iterdir()) == []
@@ -637,12 +852,7 @@ def test_get_asks_again_where_a_server_answers_with_less(short: Path) -> None:
         def read(self, offset: int, length: int) -> bytes | int:
             return super().read(offset, min(length, 10_000))
 
-    class Files(HomeFiles):
-        def open(self, path: str, flags: int, attr: paramiko.SFTPAttributes) -> paramiko.SFTPHandle | int:
-            opened = super().open(path, flags, attr)
-            return Stingy(opened.readfile, flags) if isinstance(opened, HomeFile) else opened
-
-    with misbehaving(short, Files) as (drop, folder):
+    with misbehaving(short, files_with(Stingy)) as (drop, folder):
         (folder / "r").write_bytes(BATCH)
         sink = io.BytesIO()
         drop.get("", "r", sink, max_bytes=99 * MIB)

@@ -1,0 +1,492 @@
+"""Seal and send: wall, CPU seconds, memory, disk and wire, beside its parts and beside what is usually written.
+
+    python benchmarks/delivery.py [--mib 512] [--clips 2000] [--rounds 3] [--large] [--only STEP,…]
+                                  [--provider-python PYTHON] [--rclone PROGRAM]
+
+Every step runs in a process of its own against OpenSSH's server on this machine. `--provider-python` is an interpreter
+that has Airflow's SFTP provider, for the pipeline a data engineer would write. `--large` adds 2 GiB. A line of 50 ms is
+a proxy that holds back what passes for 25 ms each way; the rows that go over it say so.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import io
+import itertools
+import json
+import os
+import resource
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import soundfile as sf
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "include"))
+
+from clip_courier import audio, outbound, sftp
+from clip_courier.landing import Landing
+from clip_courier.ledger import Batch, Ledger
+from clip_courier.model import MANIFEST, NightFolder, Root, silent, write_parquet, write_text
+from clip_courier.pgp import OwnKey, open_keyring
+from clip_courier.settings import Vendor
+from clip_courier_demo.keys import KeyPair, make_key
+from clip_courier_demo.sftp_server import new_account, serve
+from clip_courier_demo.stage import vendor_file
+
+NIGHT, NOW = date(2026, 11, 20), datetime(2026, 11, 20, 2, tzinfo=UTC)
+MIB = 1 << 20
+BATCH_ID = "aurora-20261120-001"
+RATE_HZ = 16_000
+
+
+# -- the world: recordings, a batch that is cut, keys, an account ------------------------------------------------------
+
+
+def make_world(folder: Path, mib: int, clips: int, keys: dict[str, KeyPair]) -> None:
+    """A root with one batch of so many clips, whose recordings are so many MiB of WAV together."""
+    frames = mib * MIB // clips // 2
+    noise = np.random.default_rng(1).normal(0, 1, frames + clips * 16)
+    # Noise of a falling spectrum: FLAC makes about as much of it as of speech.
+    sound = np.convolve(noise, np.hanning(24), "same")
+    sound = (sound / np.abs(sound).max() * 20_000).astype(np.int16)
+    rows, private = [], []
+    (folder / "landing" / "audio").mkdir(parents=True)
+    for n in range(clips):
+        ref = f"{n:032d}"
+        path = folder / "landing" / "audio" / f"{n}.wav"
+        sf.write(path, sound[n * 16 : n * 16 + frames], RATE_HZ, subtype="PCM_16")
+        digest = hashlib.sha256(audio.to_flac(audio.decode(path.read_bytes()))).hexdigest()
+        name, ms = f"audio/{ref}.flac", round(frames * 1000 / RATE_HZ)
+        rows.append([ref, ["s"], "en", "p", "2026-W47", ms, RATE_HZ, 1, name, digest, None])
+        private.append(
+            {"clip_ref": ref, "audio_uri": f"{n}.wav", "audio_sha256": None, "flac_sha256": digest, "country": "US"}
+        )
+    root = Root(folder / "var", str(folder / "landing"))
+    root.prepare()
+    night = NightFolder(root, NIGHT)
+    columns = [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), MANIFEST, strict=True)]
+    write_parquet(pa.table(columns, schema=MANIFEST), night.manifest(BATCH_ID))
+    write_parquet(pa.Table.from_pylist(private), night.crosswalk(BATCH_ID))
+    write_text("{}", night.manifested("aurora"))
+    (folder / "keys.json").write_text(json.dumps({name: asdict(key) for name, key in keys.items()}))
+
+
+def keys_of(folder: Path) -> dict[str, KeyPair]:
+    return {name: KeyPair(**fields) for name, fields in json.loads((folder / "keys.json").read_text()).items()}
+
+
+def delivery(folder: Path, port: int, *, is_read_back: bool) -> tuple[Vendor, NightFolder, outbound.Delivery]:
+    keys, endpoint = keys_of(folder), endpoint_of(folder, port)
+    vendor = Vendor.model_validate({**vendor_file("aurora", keys["aurora"], NIGHT), "batch_max_bytes": 1 << 40})
+    root = Root(folder / "var", str(folder / "landing"))
+    root.ledger.unlink(missing_ok=True)
+    ledger = Ledger(f"sqlite:///{root.ledger}")
+    ledger.add_batch(Batch(BATCH_ID, "aurora", NIGHT.isoformat(), "MANIFESTED", 1, 1), NOW)
+    own = OwnKey(keys["ours"].fingerprint, keys["ours"].private_key)
+    given = outbound.Delivery(
+        root=root,
+        ledger=ledger,
+        landing=Landing(root.landing),
+        open_keyring=lambda: open_keyring(own, [keys["aurora"].public_key]),
+        signer_fingerprint=own.fingerprint,
+        open_drop=lambda: sftp.connect(endpoint),
+        open_another=lambda: sftp.connect(endpoint),
+        connections=1,
+        is_read_back=is_read_back,
+        refusals=lambda clips: {},
+        clock=lambda: NOW,
+        progress=silent,
+    )
+    return vendor, NightFolder(root, NIGHT), given
+
+
+def endpoint_of(folder: Path, port: int) -> sftp.SftpEndpoint:
+    fields = json.loads((folder.parent / "server.json").read_text())
+    return replace(sftp.SftpEndpoint(**fields), port=port)
+
+
+# -- the steps, each in a process of its own ---------------------------------------------------------------------------
+
+
+def ours(folder: Path, port: int) -> None:
+    """deliver: FLAC → tar → gpg → upload → read back → rename → ready file."""
+    vendor, night, given = delivery(folder, port, is_read_back=True)
+    outcome = outbound.deliver(vendor, night, given)
+    assert outcome.counts["delivered"] == 1, outcome
+
+
+def ours_by_size(folder: Path, port: int) -> None:
+    """The same without reading back."""
+    vendor, night, given = delivery(folder, port, is_read_back=False)
+    assert outbound.deliver(vendor, night, given).counts["delivered"] == 1
+
+
+# What is usually written: a tar on disk, python-gnupg's encrypt_file, SFTPHook.store_file. A script, because its
+# interpreter has Airflow's provider and none of ours.
+NAIVE = """
+import json, resource, shutil, sys, tarfile, tempfile, time
+from pathlib import Path
+import gnupg
+from airflow.providers.sftp.hooks.sftp import SFTPHook
+
+def used():
+    both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in both)
+
+folder, place = Path(sys.argv[1]), Path(tempfile.mkdtemp(prefix="nv-"))
+keys = json.loads((folder / "keys.json").read_text())
+cpu, begin = used(), time.perf_counter()
+with tarfile.open(place / "batch.tar", "w") as tar:
+    for path in sorted((folder / "landing" / "audio").iterdir()):
+        tar.add(path, f"audio/{path.name}")
+(place / "gpg").mkdir(mode=0o700)
+gpg = gnupg.GPG(gnupghome=str(place / "gpg"))
+for name, field in (("ours", "private_key"), ("aurora", "public_key")):
+    gpg.import_keys(keys[name][field])
+recipient, signer = (keys[name]["fingerprint"] for name in ("aurora", "ours"))
+sealed = str(place / "batch.tar.pgp")
+done = gpg.encrypt_file(str(place / "batch.tar"), recipient, sign=signer, always_trust=True, output=sealed)
+assert done.ok, done.status
+SFTPHook(ssh_conn_id="bench").store_file("outbound/naive.tar.pgp", sealed)
+wall, cpu = time.perf_counter() - begin, used() - cpu
+status = Path("/proc/self/status").read_text().splitlines()
+shutil.rmtree(place)
+peak = int(next(line for line in status if line.startswith("VmHWM")).split()[1]) / 1024
+print(json.dumps({"wall": wall, "cpu": cpu, "rss_mib": peak}))
+"""
+
+
+def seal(folder: Path, port: int) -> None:
+    """FLAC → tar → gpg → a sealed file, checked and on disk."""
+    vendor, _, given = delivery(folder, port, is_read_back=False)
+    with given.ledger.lease(BATCH_ID) as lease, given.open_keyring() as keyring:
+        assert lease
+        nothing: Any = _NoDrop()
+        outbound._Sending(vendor, given.ledger.require(BATCH_ID), lease, given, keyring, nothing)._seal()
+
+
+class _NoDrop:
+    """Nothing is there to clear away."""
+
+    def parts(self, folder: str, name: str) -> list[str]:
+        return []
+
+    def remove(self, folder: str, name: str) -> None:
+        return
+
+
+def flac(folder: Path, port: int) -> None:
+    """Decoding and encoding alone, one after another."""
+    for path in (folder / "landing" / "audio").iterdir():
+        audio.to_flac(audio.decode(path.read_bytes()))
+
+
+def gpg(folder: Path, port: int) -> None:
+    """gpg alone, with our settings, over as many bytes as the tar has."""
+    from clip_courier.gpg_home import temporary_home
+    from clip_courier.pgp import OPTIONS, SEALING
+
+    keys = keys_of(folder)
+    with temporary_home() as home:
+        command = ["gpg", "--homedir", str(home), "--batch", "--quiet", *OPTIONS]
+        for text in (keys["ours"].private_key, keys["aurora"].public_key):
+            subprocess.run([*command, "--import"], input=text.encode(), check=True, capture_output=True)
+        names = ["-u", keys["ours"].fingerprint, "-r", keys["aurora"].fingerprint]
+        sealing = [*command, *SEALING, *names, "-o", "/dev/null", "--yes", "-se", str(folder / "payload")]
+        subprocess.run(sealing, check=True, capture_output=True)
+
+
+def put(folder: Path, port: int) -> None:
+    """Our upload alone, size read back."""
+    with sftp.connect(endpoint_of(folder, port)) as drop, (folder / "payload").open("rb") as source:
+        size = (folder / "payload").stat().st_size
+        drop.upload("outbound", "put.bin", source, size, attempt="a", is_read_back=False)
+        drop.publish("outbound", "put.bin", attempt="a")
+
+
+def put_read_back(folder: Path, port: int) -> None:
+    """Our upload alone, every byte read back."""
+    with sftp.connect(endpoint_of(folder, port)) as drop, (folder / "payload").open("rb") as source:
+        size = (folder / "payload").stat().st_size
+        drop.upload("outbound", "put.bin", source, size, attempt="a")
+
+
+def paramiko_put(folder: Path, port: int) -> None:
+    """paramiko's own client as it comes."""
+    import paramiko
+
+    endpoint = endpoint_of(folder, port)
+    with paramiko.Transport((endpoint.host, port)) as transport:
+        key = paramiko.Ed25519Key.from_private_key(io.StringIO(endpoint.private_key))
+        transport.connect(username=endpoint.login, pkey=key)
+        client = paramiko.SFTPClient.from_transport(transport)
+        assert client
+        client.put(str(folder / "payload"), "outbound/put.bin")
+
+
+def openssh_put(folder: Path, port: int) -> None:
+    """OpenSSH's sftp with the cipher that we use."""
+    endpoint = endpoint_of(folder, port)
+    key, known = folder.parent / "key", folder.parent / "known_hosts"
+    if not key.exists():
+        key.touch(mode=0o600)
+        key.write_text(endpoint.private_key)
+    known.write_text(f"[{endpoint.host}]:{port} {endpoint.host_key}\n")
+    options = [f"UserKnownHostsFile={known}", "IdentitiesOnly=yes", "Ciphers=aes128-gcm@openssh.com"]
+    command = ["sftp", "-q", "-b", "-", "-P", str(port), "-i", str(key), *(f"-o{option}" for option in options)]
+    batch = f"put {folder / 'payload'} outbound/put.bin\n"
+    subprocess.run([*command, f"{endpoint.login}@{endpoint.host}"], input=batch.encode(), check=True)
+
+
+def rclone_put(folder: Path, port: int) -> None:
+    """rclone as it comes."""
+    endpoint = endpoint_of(folder, port)
+    key = folder.parent / "rclone_key"
+    if not key.exists():
+        key.touch(mode=0o600)
+        key.write_text(endpoint.private_key)
+    where = ["--sftp-host", endpoint.host, "--sftp-port", str(port), "--sftp-user", endpoint.login]
+    command = [os.environ["RCLONE"], "copyto", "--config", "/dev/null", "--sftp-key-file", str(key), *where]
+    subprocess.run([*command, str(folder / "payload"), ":sftp:outbound/put.bin"], check=True, capture_output=True)
+
+
+def nothing(folder: Path, port: int) -> None:
+    """What the imports alone take of memory."""
+
+
+def small_files(folder: Path, port: int) -> None:
+    """200 files of 64 KiB, each whole under its name, side by side on one connection."""
+    with sftp.connect(endpoint_of(folder, port)) as drop:
+        drop.put_many("outbound", {f"small-{n}": os.urandom(64 << 10) for n in range(200)})
+
+
+STEPS: dict[str, Callable[[Path, int], None]] = {
+    step.__name__: step
+    for step in (
+        ours,
+        ours_by_size,
+        seal,
+        flac,
+        gpg,
+        put,
+        put_read_back,
+        paramiko_put,
+        openssh_put,
+        rclone_put,
+        small_files,
+        nothing,
+    )
+}
+
+
+def run_step(name: str, folder: Path, port: int) -> None:
+    """In the child: do it, and print what it took. Imports are over before the clock starts."""
+    before = _used()
+    begin = time.perf_counter()
+    STEPS[name](folder, port)
+    wall = time.perf_counter() - begin
+    after = _used()
+    print(json.dumps({"wall": wall, "cpu": after - before, "rss_mib": _peak_mib()}))
+
+
+def _peak_mib() -> float:
+    """Of this process: getrusage would tell the largest of those that it was forked from."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+
+
+def _used() -> float:
+    """CPU seconds of this process and of its children that have ended."""
+    both = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in both)
+
+
+# -- a line of 50 ms ---------------------------------------------------------------------------------------------------
+
+
+def delay_line(target: int, delay_s: float) -> None:
+    """In a child: print a port; what goes through it to `target` is held back for `delay_s` each way."""
+    gate = socket.create_server(("127.0.0.1", 0))
+    print(gate.getsockname()[1], flush=True)
+    while True:
+        near, _ = gate.accept()
+        far = socket.create_connection(("127.0.0.1", target))
+        for source, sink in ((near, far), (far, near)):
+            source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            on_the_way: SimpleQueue[tuple[float, bytes]] = SimpleQueue()
+            for end in (_take_in, _let_out):
+                given = (source if end is _take_in else sink, on_the_way, delay_s)
+                threading.Thread(target=end, args=given, daemon=True).start()
+
+
+def _take_in(source: socket.socket, on_the_way: "SimpleQueue[tuple[float, bytes]]", delay_s: float) -> None:
+    data = b"x"
+    while data:
+        try:
+            data = source.recv(1 << 17)
+        except OSError:
+            data = b""
+        on_the_way.put((time.monotonic() + delay_s, data))
+
+
+def _let_out(sink: socket.socket, on_the_way: "SimpleQueue[tuple[float, bytes]]", delay_s: float) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            due, data = on_the_way.get()
+            time.sleep(max(0.0, due - time.monotonic()))
+            if not data:
+                sink.shutdown(socket.SHUT_WR)
+                return
+            sink.sendall(data)
+
+
+@contextmanager
+def line_of(rtt_ms: int, port: int) -> Iterator[int]:
+    if not rtt_ms:
+        yield port
+        return
+    command = [sys.executable, __file__, "--line", str(port), "--delay-ms", str(rtt_ms / 2)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as proxy:
+        assert proxy.stdout
+        try:
+            yield int(proxy.stdout.readline())
+        finally:
+            proxy.kill()
+
+
+# -- the measurement ---------------------------------------------------------------------------------------------------
+
+
+class Measured:
+    """Runs steps and prints a line for each: the median of the rounds."""
+
+    def __init__(self, asked: argparse.Namespace, port: int, home: Path) -> None:
+        self._asked, self._port, self._home = asked, port, home
+
+    def step(self, name: str, folder: Path, mib: float, rtt_ms: int = 0, rounds: int | None = None) -> None:
+        if self._asked.only and name not in self._asked.only:
+            return
+        python = self._asked.provider_python if name == "naive" else sys.executable
+        missing = (name == "naive" and not python) or (name == "rclone_put" and not self._asked.rclone)
+        if missing:
+            print(f"{name:15} not measured: its program was not given")
+            return
+        found = []
+        for _ in range(rounds or self._asked.rounds):
+            for path in (self._home / "outbound").iterdir():
+                path.unlink()
+            with line_of(rtt_ms, self._port) as port:
+                found.append(self._once(python, name, folder, port))
+        middle = sorted(found, key=lambda one: one["wall"])[len(found) // 2]
+        cpu = statistics.median(one["cpu"] for one in found)
+        best = min(one["wall"] for one in found)
+        over = f" over {rtt_ms} ms" if rtt_ms else ""
+        print(
+            f"{name:15} {middle['wall']:7.2f} s (best {best:6.2f})  {cpu:6.2f} CPU s  {mib / middle['wall']:6.1f} MiB/s"
+            f"  peak {middle['rss_mib']:5.0f} MiB  [{mib:.0f} MiB{over}]",
+            flush=True,
+        )
+
+    def _once(self, python: str, name: str, folder: Path, port: int) -> dict[str, float]:
+        endpoint = endpoint_of(folder, port)
+        extra = {"private_key": endpoint.private_key, "host_key": endpoint.host_key}
+        connection = {"conn_type": "sftp", "host": endpoint.host, "port": port, "login": endpoint.login, "extra": extra}
+        environ = {**os.environ, "AIRFLOW_CONN_BENCH": json.dumps(connection), "RCLONE": self._asked.rclone or ""}
+        environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[1] / "include")
+        step = ["-c", NAIVE, str(folder)] if name == "naive" else [__file__, "--step", name, "--folder", str(folder)]
+        command = [python, *step, *([] if name == "naive" else ["--port", str(port)])]
+        ran = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
+        if ran.returncode:
+            raise SystemExit(f"{name}: {ran.stderr[-2000:]}")
+        return dict(json.loads(ran.stdout.splitlines()[-1]))
+
+
+def main() -> None:
+    asked = _arguments()
+    if asked.line:
+        delay_line(asked.line, asked.delay_ms / 1000)
+    if asked.step:
+        run_step(asked.step, asked.folder, asked.port)
+        return
+    made_at = NOW - timedelta(days=30)
+    keys = {name: make_key(name, made_at=made_at) for name in ("ours", "aurora")}
+    with tempfile.TemporaryDirectory(prefix="cc-") as place:
+        base = Path(place)
+        account = new_account("aurora", base / "home")
+        (account.home / "outbound").mkdir()
+        with serve(base / "sshd", [account], prefer="openssh") as server:
+            endpoint = server.endpoint("aurora")
+            (base / "server.json").write_text(json.dumps(asdict(endpoint)))
+            (base / "server.json").chmod(0o600)
+            measured = Measured(asked, server.port, account.home)
+            _measure(asked, measured, base, keys)
+
+
+def _measure(asked: argparse.Namespace, measured: Measured, base: Path, keys: dict[str, KeyPair]) -> None:
+    world = base / "world"
+    make_world(world, asked.mib, asked.clips, keys)
+    flacs = _flac_bytes(world)
+    print(f"{asked.clips} clips, {asked.mib} MiB of WAV, {flacs / MIB:.0f} MiB of FLAC; medians of {asked.rounds}")
+    _payload(world, flacs)
+    for name in ("ours", "ours_by_size", "naive", "seal", "flac"):
+        measured.step(name, world, asked.mib)
+    for name in ("gpg", "put", "put_read_back", "paramiko_put", "openssh_put", "rclone_put"):
+        measured.step(name, world, flacs / MIB)
+    _payload(world, 64 * MIB)
+    for name in ("put", "put_read_back", "paramiko_put", "openssh_put", "rclone_put"):
+        measured.step(name, world, 64, rtt_ms=50)
+    measured.step("small_files", world, 12.5)
+    measured.step("small_files", world, 12.5, rtt_ms=50, rounds=1)
+    measured.step("nothing", world, 0, rounds=1)
+    for mib in (64, *([2048] if asked.large else [])):
+        make_world(base / f"world-{mib}", mib, mib * 4, keys)
+        measured.step("ours", base / f"world-{mib}", mib, rounds=1)
+        shutil.rmtree(base / f"world-{mib}")
+
+
+def _flac_bytes(world: Path) -> int:
+    """What the FLACs of the batch come to, by a sample of them."""
+    some = list(itertools.islice((world / "landing" / "audio").iterdir(), 20))
+    sizes = [len(audio.to_flac(audio.decode(path.read_bytes()))) for path in some]
+    return round(statistics.mean(sizes) * len(list((world / "landing" / "audio").iterdir())))
+
+
+def _payload(world: Path, size: int) -> None:
+    """As many bytes as a sealed batch, and as little to be compressed."""
+    with (world / "payload").open("wb") as file:
+        while size > 0:
+            file.write(os.urandom(min(size, 4 * MIB)))
+            size -= 4 * MIB
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mib", type=int, default=512)
+    parser.add_argument("--clips", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--large", action="store_true")
+    parser.add_argument("--only", type=lambda text: text.split(","))
+    parser.add_argument("--provider-python")
+    parser.add_argument("--rclone", default=shutil.which("rclone"))
+    for name, kind in (("step", str), ("folder", Path), ("port", int), ("line", int), ("delay-ms", float)):
+        parser.add_argument(f"--{name}", type=kind, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
