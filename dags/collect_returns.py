@@ -1,8 +1,9 @@
 """### Transcripts on their way in
 
 Every hour takes what the vendors returned: each file's signature is checked against the vendor's pinned key, each row
-against the batch that the vendor has, and the vendor gets a report. A vendor without a new return is skipped.
-What was taken is announced as an asset; `load_warehouse` then publishes the warehouse.
+against the batch that the vendor has, and the vendor gets a report. A vendor without a new return is skipped. What was
+taken is announced as an asset for `load_warehouse`. The run fails while a batch is past its due time: that is the
+alert.
 """
 
 import pendulum
@@ -36,25 +37,13 @@ def collect_returns():
     def collect(vendor):
         return run(lambda: courier().collect(vendor), skip_when_idle=True)
 
+    @task(task_display_name="Fail while returns are overdue", show_return_value_in_logs=False)
+    def check_due():
+        return run(lambda: courier().overdue())
+
     collect.expand(vendor=vendors())
-
-
-@dag(
-    dag_display_name="Load the warehouse",
-    schedule=[FACTS],
-    catchup=False,
-    max_active_runs=1,
-    default_args=RETRIES,
-    doc_md="Scores what was returned, swaps the analysts' DuckDB file for a new one.",
-    tags=["clip-courier"],
-)
-def load_warehouse():
-    @task(task_display_name="Score and publish", pool="clip_courier_writer", show_return_value_in_logs=False)
-    def load():
-        return run(lambda: courier().load())
-
-    load()
+    # Beside the others: as the last task it would decide alone whether the run has failed.
+    check_due()
 
 
 collect_returns()
-load_warehouse()

@@ -51,6 +51,7 @@ FINAL = (
     errors.HostKeyMismatch,
     errors.LoginRefused,
     errors.RemoteConflict,
+    errors.ReturnOverdue,
 )
 
 

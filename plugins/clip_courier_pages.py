@@ -54,6 +54,7 @@ def status() -> HTMLResponse:
         ]
         for one in seen.batches
     )
+    alerts = ([_text(one.batch_id), _text(one.vendor), _alarm(told)] for one in seen.batches for told in one.alerts)
     recalls = (
         [_text(one.batch_id), _number(one.n), _number(one.clip_count), _text(one.state), _text(one.noticed_at or "")]
         for one in seen.recalls
@@ -67,6 +68,7 @@ def status() -> HTMLResponse:
         for one in seen.keys
     )
     return _page(
+        _table("Alerts", "batch,vendor,what", alerts),
         _table("Nights", "night,clips#,eligible#,selected#,validated#,in batches#,delivered#,refused,", nights),
         _table("Batches", "batch,vendor,state,clips#,rows returned#,delivered,due", batches),
         _table("Recalls", "batch,recall#,clips#,state,noticed", recalls),
@@ -102,6 +104,10 @@ def _table(title: str, columns: str, rows: Iterable[list[str]]) -> str:
 
 def _text(value: str) -> str:
     return f"<td>{escape(value)}</td>"
+
+
+def _alarm(value: str) -> str:
+    return f'<td class="late">{escape(value)}</td>'
 
 
 def _late(value: str | None, why: str) -> str:

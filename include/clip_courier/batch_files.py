@@ -1,6 +1,8 @@
 """The files of one batch: its manifest, which may leave, and its crosswalk, which may not."""
 
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clip_courier.errors import CrosswalkMissing
-from clip_courier.model import MANIFEST, NightFolder, write_parquet
+from clip_courier.ledger import ACCEPTED, LOADED, WITH_VENDOR, Batch, Ledger, RowCounts, parse_stamp
+from clip_courier.model import MANIFEST, NightFolder, Root, write_parquet
+from clip_courier.tables import Tables
 
 WITHHELD = pa.schema([("clip_key", pa.string()), ("reason", pa.string())])
 
@@ -66,6 +70,63 @@ def read_own(
         raise CrosswalkMissing(f"{what} is not there") from None
     except (OSError, pa.ArrowException):
         raise CrosswalkMissing(f"{what} cannot be read") from None
+
+
+def overdue(root: Root, ledger: Ledger, now: datetime, vendor: str | None = None) -> Iterator[tuple[Batch, int]]:
+    """Every batch that is past its due time, with how many of its clips are owed; what was recalled is owed no more."""
+    accepted: defaultdict[str, list[int]] = defaultdict(list)
+    for one in ledger.returns(vendor):
+        if one.state == ACCEPTED:
+            accepted[one.batch_id].append(one.n)
+    # Of what is loaded the ledger knows enough: old batches are not read again for ever.
+    settled: Counter[str] = Counter()
+    for rows in ledger.row_counts(vendor):
+        settled[rows.batch_id] += rows.loaded_rows
+    for recall in ledger.recalls(vendor):
+        settled[recall.batch_id] += recall.clip_count
+    for batch in ledger.batches(vendor=vendor, states=WITH_VENDOR):
+        is_whole = batch.state == LOADED and settled[batch.batch_id] >= batch.clip_count
+        if not is_whole and batch.due_at is not None and parse_stamp(batch.due_at) < now:
+            owed = _owed_clips(root, batch, accepted[batch.batch_id])
+            if owed:
+                yield batch, owed
+
+
+def _owed_clips(root: Root, batch: Batch, files: Iterable[int]) -> int:
+    """Clips of a batch that no accepted file of these numbers answers; all of them when nobody can say."""
+    try:
+        refs = read_crosswalk(root.night(batch.night_date), batch.batch_id)["clip_ref"]
+        returned = [read_own(root.returned(batch.batch_id, n), f"return {n}")["clip_ref"] for n in files]
+    except CrosswalkMissing:
+        return batch.clip_count
+    answered = pa.chunked_array([chunk for column in returned for chunk in column.chunks], pa.string())
+    return int(refs.filter(pc.invert(pc.is_in(refs, answered))).length())
+
+
+def count_returned(root: Root, ledger: Ledger, batch_ids: Collection[str], at: datetime) -> None:
+    """Enter into the ledger what became of the rows of these batches' accepted files."""
+    known = {(c.vendor, c.batch_id, c.n): c for c in ledger.row_counts()}
+    files = [one for one in ledger.returns() if one.state == ACCEPTED and one.batch_id in batch_ids]
+    if not files:
+        return
+    with Tables() as tables:
+        tables.view("returned", [root.returned(one.batch_id, one.n) for one in files])
+        found = {(row["batch_id"], row["n"]): row for row in tables.run("row_counts").to_pylist()}
+    counts = []
+    for one in files:
+        row = found.get((one.batch_id, one.n), {"rows": 0, "current_rows": 0})
+        before = known.get((one.vendor, one.batch_id, one.n)) or RowCounts(
+            one.vendor, one.batch_id, one.n, one.accepted_rows + one.rejected_rows, one.rejected_rows
+        )
+        counts.append(
+            replace(
+                before,
+                loaded_rows=row["current_rows"],
+                superseded_rows=row["rows"] - row["current_rows"],
+                forgotten_rows=one.accepted_rows - row["rows"],
+            )
+        )
+    ledger.count_rows(counts, at)
 
 
 def withhold(folder: NightFolder, batch_id: str, reasons: Mapping[str, str]) -> None:

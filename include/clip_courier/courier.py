@@ -15,18 +15,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clip_courier import inbound, loading, manifests, outbound, quality, recalls, selection, warehouse
-from clip_courier.batch_files import read_crosswalk
+from clip_courier.batch_files import overdue, read_crosswalk
 from clip_courier.errors import (
     ConnectionInvalid,
     CourierError,
     CrosswalkMissing,
     GateClosed,
+    ReturnOverdue,
     ServerUnreachable,
     VendorUnknown,
 )
 from clip_courier.holdings import Holdings
 from clip_courier.landing import Landing
-from clip_courier.ledger import CANCELLED, WITH_VENDOR, Batch, Ledger
+from clip_courier.ledger import CANCELLED, RETURNED, WITH_VENDOR, Batch, Ledger
 from clip_courier.model import (
     Clock,
     Connection,
@@ -163,20 +164,49 @@ class Courier:
                     root=self._root,
                     ledger=self._ledger,
                     keyring=keyring,
-                    recalled_refs=lambda batch_id: recalls.recalled_refs(self._root, batch_id),
+                    recalled=lambda batch_id: recalls.recalls_by_ref(self._root, batch_id),
                     progress=self._progress,
                 )
-                return inbound.collect(each, self._clock(), drop, given)
+                outcome = inbound.collect(each, self._clock(), drop, given)
+            if self._awaits_withholding(each):
+                outcome.add(self.load())
+            return outcome
 
         return self._for_each("collect", vendor, one)
+
+    def _awaits_withholding(self, vendor: Vendor) -> bool:
+        """Whether analysts still see what a return that is not loaded marks as not to be read."""
+        waiting = {b.batch_id for b in self._ledger.batches(vendor=vendor.name, states=[RETURNED])}
+        counts = self._ledger.row_counts(vendor.name)
+        return any(c.batch_id in waiting and c.sensitive_rows + c.distress_rows for c in counts)
+
+    def overdue(self, vendor: str | None = None) -> Outcome:
+        """Fails when a batch is past its due time and clips of it are owed: the schedule's alarm."""
+        outcome = Outcome("overdue", {"overdue": 0}, is_new=False)
+        # What came in time was collected within the hour.
+        due = self._clock() - timedelta(hours=1)
+        for batch, owed in overdue(self._root, self._ledger, due, vendor):
+            outcome.count("overdue")
+            late = ReturnOverdue(
+                f"batch {batch.batch_id} of vendor {batch.vendor} was due at {batch.due_at}: {owed} clips"
+            )
+            outcome.failures.append(late)
+        return outcome
 
     def load(self) -> Outcome:
         """Stage 6: scores, and the warehouse published."""
         given = loading.Loading(
-            root=self._root, ledger=self._ledger, vocabulary=self._vocabulary, pseudonyms=self._pseudonyms
+            root=self._root,
+            ledger=self._ledger,
+            vocabulary=self._vocabulary,
+            pseudonyms=self._pseudonyms,
+            recalled_keys=self._recalled_keys,
         )
         with self._working("load"):
             return _logged(loading.load(self._clock(), given))
+
+    def _recalled_keys(self) -> pa.Array:
+        return recalls.tombstones(self._root)["clip_key"].combine_chunks()
 
     def returns(self, vendor: str | None = None) -> Outcome:
         """The whole way in: collect, load."""
@@ -202,7 +232,8 @@ class Courier:
                 outcome.add(_logged(withdrawn), name)
                 opened = recalls.open_recalls(self._root, self._ledger, self._refusals, self._clock(), name)
                 outcome.add(_logged(opened), name)
-            outcome.add(_logged(recalls.forget(self._root, self._ledger, self._refusals)))
+            with self._working("load"):
+                outcome.add(_logged(recalls.forget(self._root, self._ledger, self._refusals, self._clock())))
             self._tell(vendor, outcome)
         self._sweep()
         if not outcome.is_new:

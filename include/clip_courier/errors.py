@@ -163,4 +163,8 @@ class ReturnUntrusted(ReturnRefused):
 
 
 class ReturnUnreadable(ReturnRefused):
-    """The file is refused whole and the vendor's report says why; it must be jsonl, csv or parquet as agreed."""
+    """The file is refused whole and the vendor's report says why; its format must be one of docs/contracts.md."""
+
+
+class ReturnOverdue(CourierError):
+    """Ask the vendor when the named batch comes back whole; what it returned so far is in the warehouse."""

@@ -9,7 +9,7 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -17,12 +17,14 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clip_courier.batch_files import read_crosswalk, read_own
+from clip_courier.batch_files import overdue, read_crosswalk, read_own
+from clip_courier.confined import read_confined
 from clip_courier.errors import CourierError, ReturnRefused, ReturnUnreadable, ReturnUntrusted, TransferFailed
-from clip_courier.ledger import ACCEPTED, REFUSED, RELEASED, SEALED, WITH_VENDOR, Batch, Ledger, Return
+from clip_courier.ledger import ACCEPTED, REFUSED, RELEASED, SEALED, WITH_VENDOR, Batch, Ledger, Return, RowCounts
 from clip_courier.model import BATCH_ID, SCHEMA_VERSION, STATUSES, Outcome, Progress, Root, stamp, write_parquet
 from clip_courier.pgp import Keyring
-from clip_courier.returned_files import FORMATS, read_returned
+from clip_courier.returned_files import FORMATS, TOOL_FORMATS
+from clip_courier.returned_rows import MAX_CHARACTERS, MAX_ROW_BYTES
 from clip_courier.settings import Vendor
 from clip_courier.sftp import Drop, RemoteFile
 from clip_courier.tables import Tables
@@ -32,12 +34,15 @@ log = logging.getLogger("clip_courier")
 # Code of a refused row → what the vendor should do about it.
 ROW_CODES: Final = {
     "unreadable_row": "send the row again in the file's format",
-    "bad_clip_ref": "clip_ref must be text",
+    "not_utf8": "the row holds bytes that are not UTF-8; save the file as UTF-8",
+    "row_too_long": f"a row must be shorter than {MAX_ROW_BYTES >> 20} MiB",
+    "bad_clip_ref": f"clip_ref must be text of at most {MAX_CHARACTERS['clip_ref']} characters",
     "unknown_ref": "the clip_ref is not in this batch",
+    "other_batch": "the clip_ref is of another of your batches; return it under the name of that batch",
     "bad_status": f"status must be one of {', '.join(STATUSES)}",
     "bad_text": "text must be text of at most 20,000 characters",
     "missing_text": "a transcribed clip needs its text",
-    "bad_annotator_ref": "annotator_ref must be text",
+    "bad_annotator_ref": f"annotator_ref must be text of at most {MAX_CHARACTERS['annotator_ref']} characters",
     "missing_annotator": "annotator_ref is required",
     "bad_submitted_at": "submitted_at must be RFC 3339 with an offset",
     "bad_chosen_rank": "chosen_rank must be the rank of one of the clip's hypotheses, or be left out",
@@ -46,6 +51,23 @@ ROW_CODES: Final = {
     "duplicate": "this revision of the clip was taken before; raise the revision to replace it",
     "recalled": "the clip was recalled and must be deleted",
 }
+# Why a file was refused whole → what the vendor should do about it.
+FILE_FIXES: Final = {
+    "not_your_batch": "name the file after a batch that was delivered to you",
+    "hash_mismatch": "write the ready file again, with the size and SHA-256 of the file as it lies there",
+    "too_large": "split the rows over several files, each with the next number",
+    "too_many_rows": "split the rows over several files, each with the next number",
+    "bad_format": "send a whole file of the format that its name says, with the contract's columns",
+    "unsigned": "sign the file with your pinned key",
+    "wrong_signer": "sign the file with your pinned key and no other",
+    "bad_signature": "sign the file once, with SHA-256 or better, and do not change it afterwards",
+    "expired_signer": "send us your new public key, and sign with it once we have confirmed it",
+    "revoked_signer": "send us your new public key, and sign with it once we have confirmed it",
+    "not_encrypted": "encrypt the file to our key",
+    "not_for_us": "encrypt the file to our key",
+    "damaged": "send the file again, whole and integrity protected",
+    "not_openpgp": "send an OpenPGP message: signed by your pinned key, encrypted to ours",
+}
 REJECTED_ROWS: Final = pa.schema(
     [("row_number", pa.int64()), ("clip_ref", pa.string()), ("clip_key", pa.string()), ("code", pa.string())]
 )
@@ -53,8 +75,11 @@ REJECTED_ROWS: Final = pa.schema(
 MAX_SEALED_BYTES: Final = 64 * 1024 * 1024
 MAX_OPENED_BYTES: Final = 256 * 1024 * 1024
 _MAX_READY_BYTES: Final = 64 * 1024
+# A report lists so many refused rows; all are counted by code.
+_MAX_LISTED: Final = 10_000
+_FORMAT = "|".join(map(re.escape, (*FORMATS, *TOOL_FORMATS)))
 _NAME = re.compile(
-    rf"^(?P<batch_id>{BATCH_ID.pattern.strip('^$')})\.(?P<n>[1-9]\d{{0,5}})\.(?P<format>{'|'.join(FORMATS)})\.pgp$"
+    rf"^(?P<batch_id>{BATCH_ID.pattern.strip('^$')})\.(?P<n>[1-9]\d{{0,5}})\.(?P<format>{_FORMAT})\.pgp$"
 )
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 
@@ -66,7 +91,8 @@ class Collection:
     root: Root
     ledger: Ledger
     keyring: Keyring
-    recalled_refs: Callable[[str], frozenset[str]]
+    # Batch → its recalled refs, each with the number of its recall.
+    recalled: Callable[[str], Mapping[str, int]]
     progress: Progress
 
 
@@ -94,7 +120,7 @@ def collect(vendor: Vendor, now: datetime, drop: Drop, given: Collection) -> Out
     complete = _not_taken(_complete(vendor, drop, given.ledger, outcome), given.ledger.returns(vendor.name), outcome)
     for place, ready in enumerate(complete, start=1):
         try:
-            result = _take(vendor, ready, now, drop, given)
+            result, rows = _take(vendor, ready, now, drop, given)
         except CourierError as failed:
             log.error("return %s of %s: %s: %s", ready.file.name, vendor.name, type(failed).__name__, failed)
             outcome.failures.append(failed)
@@ -104,11 +130,20 @@ def collect(vendor: Vendor, now: datetime, drop: Drop, given: Collection) -> Out
         outcome.count("accepted", result.accepted_rows)
         outcome.count("rejected", result.rejected_rows)
         outcome.count("refused_files", int(result.state == REFUSED))
+        for name in ("sensitive", "distress", "breach") if rows else ():
+            if found := getattr(rows, f"{name}_rows"):
+                outcome.count(name, found)
+                outcome.say(f"collect: {ready.file.name}: ALERT: {found} {name} rows")
         told = f"refused whole: {result.reason}" if result.reason else f"{result.accepted_rows} rows accepted"
         outcome.say(f"collect: {ready.file.name}: {told}, {result.rejected_rows} rejected")
         given.progress(f"collecting from {vendor.name}", place, len(complete))
     if not outcome.is_new:
         outcome.say(f"collect: vendor {vendor.name}: no new return")
+    for batch, owed in overdue(given.root, given.ledger, now, vendor.name):
+        outcome.count("overdue")
+        told = f"batch {batch.batch_id} of vendor {vendor.name} was due at {batch.due_at}: {owed} clips are owed"
+        log.warning("%s", told)
+        outcome.say(f"collect: {told}")
     return outcome
 
 
@@ -176,18 +211,20 @@ def _announcement(drop: Drop, file: RemoteFile, outcome: Outcome) -> tuple[int, 
     return (size, digest) if isinstance(size, int) and _SHA256.match(digest) else None
 
 
-def _take(vendor: Vendor, ready: _Ready, now: datetime, drop: Drop, given: Collection) -> Return:
+def _take(
+    vendor: Vendor, ready: _Ready, now: datetime, drop: Drop, given: Collection
+) -> tuple[Return, RowCounts | None]:
     """One file: its rows on the private side, its rejections, the report, and last the ledger."""
     try:
         batch = _batch_of(vendor, ready, given.ledger)
-        rows = _rows(vendor, ready, drop, given.keyring)
+        rows = _rows(vendor, ready, now, drop, given.keyring)
         judged = _judge(rows, batch, given)
     except ReturnRefused as refused:
         log.warning("return %s of %s refused whole: %s", ready.file.name, vendor.name, refused.reason)
         result = Return(ready.batch_id, ready.n, vendor.name, ready.sha256, REFUSED, refused.reason, 0, 0, stamp(now))
-        _report(drop, ready, result, [])
+        _report(drop, ready, result, REJECTED_ROWS.empty_table())
         given.ledger.add_return(result, now)
-        return result
+        return result, None
     is_good = pc.is_null(judged["code"])
     good, bad = judged.filter(is_good), judged.filter(pc.invert(is_good))
     rejected = bad.select(REJECTED_ROWS.names).cast(REJECTED_ROWS)
@@ -196,9 +233,41 @@ def _take(vendor: Vendor, ready: _Ready, now: datetime, drop: Drop, given: Colle
     result = Return(
         ready.batch_id, ready.n, vendor.name, ready.sha256, ACCEPTED, None, good.num_rows, bad.num_rows, stamp(now)
     )
-    _report(drop, ready, result, rejected.drop_columns(["clip_key"]).to_pylist())
-    given.ledger.add_return(result, now)
-    return result
+    counts = RowCounts(
+        vendor.name,
+        ready.batch_id,
+        ready.n,
+        received_rows=judged.num_rows,
+        rejected_rows=bad.num_rows,
+        sensitive_rows=_how_many(good["status"], ["sensitive"]),
+        distress_rows=_how_many(good["status"], ["distress"]),
+        breach_rows=_how_many(bad.filter(pc.equal(bad["code"], "recalled"))["clip_ref"], _told_to_delete(batch, given)),
+    )
+    _report(drop, ready, result, rejected)
+    given.ledger.add_return(result, now, counts)
+    _alert(ready, vendor, counts)
+    return result, counts
+
+
+def _how_many(values: pa.ChunkedArray, wanted: list[str]) -> int:
+    return int(pc.sum(pc.is_in(values, pa.array(wanted, pa.string()))).as_py() or 0)
+
+
+def _told_to_delete(batch: Batch, given: Collection) -> list[str]:
+    """Refs whose notice of recall lies with the vendor, or was answered by it."""
+    told = {r.n for r in given.ledger.recalls(batch.vendor) if r.batch_id == batch.batch_id and r.state != "OPEN"}
+    return [ref for ref, n in given.recalled(batch.batch_id).items() if n in told]
+
+
+def _alert(ready: _Ready, vendor: Vendor, counts: RowCounts) -> None:
+    """What somebody must look at today."""
+    where = f"return {ready.file.name} of {vendor.name}"
+    if counts.distress_rows:
+        log.error("%s: %d rows say that a person is in distress; see to it now", where, counts.distress_rows)
+    if counts.sensitive_rows:
+        log.warning("%s: %d rows are marked sensitive; analysts do not see them", where, counts.sensitive_rows)
+    if counts.breach_rows:
+        log.error("%s: %d rows are of clips that it was told to delete: a breach", where, counts.breach_rows)
 
 
 def _numbered(rows: pa.Table, ready: _Ready) -> pa.Table:
@@ -213,7 +282,7 @@ def _batch_of(vendor: Vendor, ready: _Ready, ledger: Ledger) -> Batch:
     return batch
 
 
-def _rows(vendor: Vendor, ready: _Ready, drop: Drop, keyring: Keyring) -> pa.Table:
+def _rows(vendor: Vendor, ready: _Ready, now: datetime, drop: Drop, keyring: Keyring) -> pa.Table:
     if ready.size_bytes > MAX_SEALED_BYTES:
         raise ReturnUnreadable("too_large", "the file is larger than a return can be")
     sealed = io.BytesIO()
@@ -221,9 +290,8 @@ def _rows(vendor: Vendor, ready: _Ready, drop: Drop, keyring: Keyring) -> pa.Tab
     if digest != ready.sha256:
         raise ReturnUntrusted("hash_mismatch", "the file is not the one that its ready file announces")
     signers = {vendor.signer_fingerprint}
-    return read_returned(
-        keyring.open_bytes(sealed.getvalue(), signers=signers, max_bytes=MAX_OPENED_BYTES), ready.file_format
-    )
+    opened = keyring.open_bytes(sealed.getvalue(), signers=signers, max_bytes=MAX_OPENED_BYTES)
+    return read_confined(opened, ready.file_format, now)
 
 
 def _judge(rows: pa.Table, batch: Batch, given: Collection) -> pa.Table:
@@ -239,13 +307,29 @@ def _judge(rows: pa.Table, batch: Batch, given: Collection) -> pa.Table:
         tables.register("batch", crosswalk.select(["clip_ref", "clip_key", "shown_hypotheses"]))
         tables.register("earlier", pa.concat_tables([none, *earlier]))
         tables.register("known_status", pa.table({"status": list(STATUSES)}))
-        recalled = pa.array(sorted(given.recalled_refs(batch.batch_id)), pa.string())
+        tables.register("others", _refs_of_others(rows, crosswalk, batch, given))
+        recalled = pa.array(sorted(given.recalled(batch.batch_id)), pa.string())
         tables.register("recalled", pa.table({"clip_ref": recalled}))
         return tables.run("matched")
 
 
-def _report(drop: Drop, ready: _Ready, result: Return, rejected: list[dict[str, object]]) -> None:
+def _refs_of_others(rows: pa.Table, crosswalk: pa.Table, batch: Batch, given: Collection) -> pa.Table:
+    """Refs of the vendor's other batches, looked up only when a row names one that is not of this batch."""
+    refs = [pa.table({"clip_ref": pa.array([], pa.string())})]
+    if pc.any(pc.invert(pc.is_in(rows["clip_ref"], crosswalk["clip_ref"].combine_chunks()))).as_py():
+        others = given.ledger.batches(vendor=batch.vendor, states=WITH_VENDOR)
+        refs += [
+            read_crosswalk(given.root.night(other.night_date), other.batch_id).select(["clip_ref"])
+            for other in others
+            if other.batch_id != batch.batch_id
+        ]
+    return pa.concat_tables(refs)
+
+
+def _report(drop: Drop, ready: _Ready, result: Return, rejected: pa.Table) -> None:
     """Tell the vendor what was taken and what was not, by row number and ref, never by what a row said."""
+    listed = rejected.slice(0, _MAX_LISTED).drop_columns(["clip_key"]).to_pylist()
+    by_code = rejected.group_by("code").aggregate([([], "count_all")]).sort_by("code").to_pylist()
     report = {
         "schema_version": SCHEMA_VERSION,
         "batch_id": ready.batch_id,
@@ -254,9 +338,13 @@ def _report(drop: Drop, ready: _Ready, result: Return, rejected: list[dict[str, 
         "sha256": ready.sha256,
         "state": result.state.lower(),
         "reason": result.reason,
+        "fix": FILE_FIXES[result.reason] if result.reason else None,
+        "received_rows": result.accepted_rows + result.rejected_rows,
         "accepted_rows": result.accepted_rows,
         "rejected_rows": result.rejected_rows,
-        "rejected": [{**row, "fix": ROW_CODES[str(row["code"])]} for row in rejected],
+        "rejected_by_code": {row["code"]: row["count_all"] for row in by_code},
+        "not_listed_rows": rejected.num_rows - len(listed),
+        "rejected": [{**row, "fix": ROW_CODES[str(row["code"])]} for row in listed],
     }
     content = (json.dumps(report, indent=2) + "\n").encode("utf-8")
     drop.put_bytes("reports", f"{ready.batch_id}.{ready.n}.json", content, replace=True)

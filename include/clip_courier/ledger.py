@@ -90,6 +90,22 @@ _RETURNS = sa.Table(
     sa.Column("rejected_rows", sa.Integer, nullable=False),
     sa.Column("received_at", sa.String(20), nullable=False),
 )
+# What became of the rows of an accepted file.
+_ROWS = sa.Table(
+    "return_rows",
+    _METADATA,
+    sa.Column("vendor", sa.String(32), primary_key=True),
+    sa.Column("batch_id", sa.String(64), primary_key=True),
+    sa.Column("n", sa.Integer, primary_key=True),
+    sa.Column("received_rows", sa.Integer, nullable=False),
+    sa.Column("rejected_rows", sa.Integer, nullable=False),
+    sa.Column("loaded_rows", sa.Integer, nullable=False),
+    sa.Column("superseded_rows", sa.Integer, nullable=False),
+    sa.Column("forgotten_rows", sa.Integer, nullable=False),
+    sa.Column("sensitive_rows", sa.Integer, nullable=False),
+    sa.Column("distress_rows", sa.Integer, nullable=False),
+    sa.Column("breach_rows", sa.Integer, nullable=False),
+)
 _RECALLS = sa.Table(
     "recalls",
     _METADATA,
@@ -192,6 +208,28 @@ class Return:
     accepted_rows: int
     rejected_rows: int
     received_at: str
+
+
+@dataclass(frozen=True)
+class RowCounts:
+    """What became of the rows of an accepted file: none is lost.
+
+    Once it is loaded, received = rejected + loaded + superseded (by a higher revision) + forgotten (recalled since).
+    Of the accepted ones some are marked sensitive or distress; breaches are those of the rejected ones whose clips the
+    vendor had been told to delete.
+    """
+
+    vendor: str
+    batch_id: str
+    n: int
+    received_rows: int
+    rejected_rows: int
+    loaded_rows: int = 0
+    superseded_rows: int = 0
+    forgotten_rows: int = 0
+    sensitive_rows: int = 0
+    distress_rows: int = 0
+    breach_rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -371,8 +409,10 @@ class Ledger:
 
     # -- returns ---------------------------------------------------------------------------------------------
 
-    def add_return(self, returned: Return, at: datetime) -> None:
+    def add_return(self, returned: Return, at: datetime, rows: RowCounts | None = None) -> None:
         """Record what became of a returned file; an accepted one moves its batch to RETURNED in the same transaction.
+
+        `rows` are counted in it as well; what among them must alert somebody is an event of its own.
 
         Raises:
             IllegalTransition: the file was accepted before, or it is accepted for a batch that is not with its vendor.
@@ -392,10 +432,43 @@ class Ledger:
                 if connection.execute(_BATCHES.update().where(here).values(state=RETURNED)).rowcount != 1:
                     raise IllegalTransition(f"batch {returned.batch_id} is not with its vendor")
                 self._write_event(connection, at, returned.batch_id, RETURNED, detail)
+                if rows is not None:
+                    self._add_rows(connection, rows, at)
             else:
                 self._write_event(
                     connection, at, returned.batch_id, "RETURN_REFUSED", {**detail, "reason": returned.reason}
                 )
+
+    def _add_rows(self, connection: sa.Connection, rows: RowCounts, at: datetime) -> None:
+        connection.execute(_ROWS.insert().values(**rows.__dict__))
+        if rows.sensitive_rows or rows.distress_rows:
+            detail = {"n": rows.n, "sensitive": rows.sensitive_rows, "distress": rows.distress_rows}
+            self._write_event(connection, at, rows.batch_id, "ALERTED", detail)
+        if rows.breach_rows:
+            detail = {"n": rows.n, "rows": rows.breach_rows}
+            self._write_event(connection, at, rows.batch_id, "RECALL_BREACHED", detail)
+
+    def count_rows(self, counts: Iterable[RowCounts], at: datetime) -> None:
+        """Replace the counts of files by what is true now; those that stand as they are write nothing."""
+        known = {(r.vendor, r.batch_id, r.n): r for r in self.row_counts()}
+        changed = [c for c in counts if known.get((c.vendor, c.batch_id, c.n)) != c]
+        if not changed:
+            return
+        with self._writing() as connection:
+            for one in changed:
+                here = (_ROWS.c.vendor == one.vendor) & (_ROWS.c.batch_id == one.batch_id) & (_ROWS.c.n == one.n)
+                connection.execute(_ROWS.delete().where(here))
+                connection.execute(_ROWS.insert().values(**one.__dict__))
+                names = ("n", "loaded_rows", "superseded_rows", "forgotten_rows")
+                self._write_event(
+                    connection, at, one.batch_id, "ROWS_COUNTED", {name: getattr(one, name) for name in names}
+                )
+
+    def row_counts(self, vendor: str | None = None) -> list[RowCounts]:
+        query = sa.select(_ROWS).order_by(_ROWS.c.batch_id, _ROWS.c.n, _ROWS.c.vendor)
+        return [
+            RowCounts(**row) for row in self._read(query if vendor is None else query.where(_ROWS.c.vendor == vendor))
+        ]
 
     def returns(self, vendor: str | None = None) -> list[Return]:
         query = sa.select(_RETURNS).order_by(_RETURNS.c.batch_id, _RETURNS.c.n, _RETURNS.c.vendor)

@@ -1,25 +1,30 @@
 """Stage 6, `load`: everything that is known of every night, scored and published as the warehouse.
 
-Errors are counted on what was really said and recognised; what analysts see of it is masked like a hypothesis.
+Errors are counted on what was really said and recognised; what analysts see of it is masked like a hypothesis. That is
+done once, when a night's returns change, and kept in `facts`; the analysts' file is built from there.
 """
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow.dataset import dataset
 
-from clip_courier import scoring, warehouse
-from clip_courier.batch_files import read_own
-from clip_courier.ledger import ACCEPTED, LOADED, REFUSED, RETURNED, Batch, Ledger, Return, parse_stamp
+from clip_courier import facts, normalisation, scoring, warehouse
+from clip_courier.batch_files import count_returned, read_own, rows_except
+from clip_courier.ledger import ACCEPTED, LOADED, REFUSED, RETURNED, Batch, Ledger, Return, RowCounts, parse_stamp
 from clip_courier.model import CLIPS, NightFolder, Outcome, Root, write_text
 from clip_courier.pseudonyms import OURSELVES, Pseudonyms
 from clip_courier.redaction import Redactor
-from clip_courier.returned_files import RETURNED as RETURNED_ROW
+from clip_courier.redaction import rules as redaction_rules
+from clip_courier.returned_rows import RETURNED as RETURNED_ROW
 from clip_courier.tables import Tables
 
 _AT: Final = pa.timestamp("us", tz="UTC")
@@ -36,6 +41,7 @@ _CROSSWALK: Final = pa.schema(
         ("inclusion_probability", pa.float64()),
         ("is_withheld", pa.bool_()),
         ("speaker_key", pa.string()),
+        ("speaker_keys", pa.list_(pa.string())),
         ("hypotheses", CLIPS.field("hypotheses").type),
     ]
 )
@@ -68,7 +74,42 @@ _LEDGER_RECALLS: Final = pa.schema(
         ("receipted_at", _AT),
     ]
 )
-_LEDGER_RETURNS: Final = pa.schema([("vendor", pa.string()), ("state", pa.string()), ("rejected_rows", pa.int64())])
+_LEDGER_RETURNS: Final = pa.schema(
+    [
+        ("vendor", pa.string()),
+        ("batch_id", pa.string()),
+        ("n", pa.int32()),
+        ("state", pa.string()),
+        ("reason", pa.string()),
+        ("accepted_rows", pa.int64()),
+        ("rejected_rows", pa.int64()),
+        ("received_at", _AT),
+    ]
+)
+_LEDGER_ROWS: Final = pa.schema(
+    [
+        *(("vendor", pa.string()), ("batch_id", pa.string()), ("n", pa.int32())),
+        *((f.name, pa.int64()) for f in fields(RowCounts) if f.name.endswith("_rows")),
+    ]
+)
+DELIVERED_CLIPS: Final = pa.schema(
+    [
+        ("clip_key", pa.string()),
+        ("batch_id", pa.string()),
+        ("night", pa.date32()),
+        ("vendor", pa.string()),
+        ("stratum", pa.string()),
+        ("product", pa.string()),
+        ("locale", pa.string()),
+        ("recorded_week", pa.string()),
+        ("duration_ms", pa.int32()),
+        ("inclusion_probability", pa.float64()),
+        ("is_overlap", pa.bool_()),
+        ("is_withheld", pa.bool_()),
+        ("speaker_key", pa.string()),
+        ("speaker_keys", pa.list_(pa.string())),
+    ]
+)
 _MASKED: Final = pa.schema(
     [
         ("clip_key", pa.string()),
@@ -83,15 +124,19 @@ _MASKED: Final = pa.schema(
         ("note", pa.string()),
     ]
 )
-_COUNTS: Final = ("substitutions", "deletions", "insertions", "hits")
 _SCORED: Final = pa.schema(
+    [("clip_key", pa.string()), ("batch_id", pa.string()), ("vendor", pa.string()), *scoring.SCORE]
+)
+# What two vendors returned for one clip; texts are not kept.
+_COMPARED: Final = pa.schema(
     [
         ("clip_key", pa.string()),
         ("batch_id", pa.string()),
         ("vendor", pa.string()),
-        ("rules", pa.string()),
-        *((name, pa.int32()) for name in ("words", *_COUNTS)),
-        *((name, pa.int32()) for name in ("characters", *(f"character_{name}" for name in _COUNTS))),
+        ("other_vendor", pa.string()),
+        ("status", pa.string()),
+        ("other_status", pa.string()),
+        *scoring.COMPARISON,
     ]
 )
 _REFUSED: Final = pa.schema(
@@ -114,6 +159,29 @@ _FUNNEL: Final = pa.schema(
         ("hours", pa.float64()),
     ]
 )
+# What analysts ask of transcripts and scores by: kept beside them, for joining ten million clips takes seconds.
+_ASKED_BY: Final[Mapping[str, tuple[str, ...]]] = {
+    "masked_transcripts": ("stratum", "locale", "is_overlap"),
+    "scored": (
+        *("stratum", "product", "locale", "recorded_week", "duration_ms"),
+        *("inclusion_probability", "is_overlap", "is_withheld", "speaker_key", "speaker_keys"),
+    ),
+    "compared": ("speaker_key", "speaker_keys"),
+}
+
+
+def _with_clips(kind: str, schema: pa.Schema) -> pa.Schema:
+    return pa.schema([*schema, *(DELIVERED_CLIPS.field(name) for name in _ASKED_BY[kind])])
+
+
+FACTS: Final[Mapping[str, pa.Schema]] = {
+    "delivered_clips": DELIVERED_CLIPS,
+    "masked_transcripts": _with_clips("masked_transcripts", _MASKED),
+    "scored": _with_clips("scored", _SCORED),
+    "compared": _with_clips("compared", _COMPARED),
+}
+# Scored at once: their texts and what is computed of them are in memory, some 10 KB a row.
+_ROWS_AT_ONCE: Final = 8192
 # Rows that a transcriber found too hard to read on: nobody reads them a second time.
 _NOT_SHOWN: Final = frozenset({"sensitive", "distress"})
 
@@ -126,6 +194,7 @@ class Loading:
     ledger: Ledger
     vocabulary: Callable[[NightFolder], Mapping[str, frozenset[str]]]
     pseudonyms: Callable[[date], Pseudonyms]
+    recalled_keys: Callable[[], pa.Array]
 
 
 def load(now: datetime, given: Loading) -> Outcome:
@@ -143,6 +212,7 @@ def load(now: datetime, given: Loading) -> Outcome:
             return Outcome(
                 "load", built["tables"], ["load: the warehouse holds everything that is known"], is_new=False
             )
+    _refresh(given, batches, returns, now)
     tables = warehouse.publish(root.warehouse, _relations(given, batches, returns), now)
     write_text(json.dumps({"inputs": inputs, "tables": tables}) + "\n", root.warehouse_inputs)
     _mark_loaded(given.ledger, batches, now)
@@ -159,44 +229,109 @@ def _mark_loaded(ledger: Ledger, batches: list[Batch], now: datetime) -> None:
 
 def _digest_of_inputs(given: Loading, batches: list[Batch], returns: list[Return], now: datetime) -> str:
     """Of files by name, size and time of writing, of the ledger's rows, and of the rules; LOADED says nothing new."""
-    digest = hashlib.sha256(f"{scoring.RULES} {warehouse.rules()}\n".encode())
+    digest = hashlib.sha256(f"{normalisation.RULES} {warehouse.rules()}\n".encode())
     for path in _input_files(given.root):
         state = path.stat()
         digest.update(f"{path.relative_to(given.root.path)} {state.st_size} {state.st_mtime_ns}\n".encode())
     ours = [{**b.__dict__, "state": RETURNED if b.state == LOADED else b.state} for b in batches]
     overdue = [b.batch_id for b in batches if b.due_at and parse_stamp(b.due_at) < now]
-    for row in (*ours, *returns, *given.ledger.recalls(), overdue):
+    alerts = [(r.batch_id, r.n, r.sensitive_rows, r.distress_rows, r.breach_rows) for r in given.ledger.row_counts()]
+    for row in (*ours, *returns, *given.ledger.recalls(), alerts, overdue):
         digest.update(repr(row).encode())
     return digest.hexdigest()
 
 
 def _input_files(root: Root) -> list[Path]:
     folders = (root.crosswalk, root.path / "nights", root.path / "returns")
-    return sorted(p for folder in folders for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+    files = (p for folder in folders for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+    # What is made here is no input.
+    return sorted(p for p in files if not p.is_relative_to(root.facts))
 
 
-def _relations(given: Loading, batches: list[Batch], returns: list[Return]) -> dict[str, pa.Table]:
-    """Everything that sql/load_*.sql read, by name."""
-    ledger_batches = pa.Table.from_pylist([_dated(b.__dict__) for b in batches], _LEDGER_BATCHES)
-    crosswalks = [given.root.night(b.night_date).crosswalk(b.batch_id) for b in batches]
-    # What a `collect` that broke off wrote is not on record.
-    returned = [given.root.returned(r.batch_id, r.n) for r in returns if r.state == ACCEPTED]
+def _refresh(given: Loading, batches: list[Batch], returns: list[Return], now: datetime) -> None:
+    """Make the facts of every night anew whose deliveries or returns have changed since they were made."""
+    root = given.root
+    facts.begin(root)
+    made = json.loads(root.facts_inputs.read_text(encoding="utf-8")) if root.facts_inputs.exists() else {}
+    by_night: defaultdict[date, list[Batch]] = defaultdict(list)
+    for batch in batches:
+        if batch.delivered_at is not None:
+            by_night[batch.night_date].append(batch)
+    accepted: defaultdict[str, list[Return]] = defaultdict(list)
+    for one in returns:
+        if one.state == ACCEPTED:
+            accepted[one.batch_id].append(one)
+    digests = {night: _digest_of_night(theirs, accepted) for night, theirs in by_night.items()}
+    changed = [night for night, digest in digests.items() if made.get(night.isoformat()) != digest]
+    gone = given.recalled_keys()
+    for night in sorted(changed):
+        _make_night(night, by_night[night], accepted, gone, given)
+    facts.settle(root, [batch.batch_id for night in changed for batch in by_night[night]])
+    changed_batches = [batch.batch_id for night in changed for batch in by_night[night]]
+    count_returned(root, given.ledger, changed_batches, now)
+    if changed:
+        write_text(json.dumps({night.isoformat(): digest for night, digest in digests.items()}), root.facts_inputs)
+
+
+def _digest_of_night(batches: list[Batch], accepted: Mapping[str, list[Return]]) -> str:
+    """Of what its facts follow from. What was recalled is erased from them, which makes nothing anew."""
+    rules = (normalisation.RULES, warehouse.rules(), redaction_rules(), *map(str, FACTS.values()))
+    digest = hashlib.sha256(repr(rules).encode())
+    for batch in batches:
+        files = [(one.n, one.sha256) for one in accepted[batch.batch_id]]
+        digest.update(repr((batch.batch_id, batch.delivered_at, files)).encode())
+    return digest.hexdigest()
+
+
+def _make_night(
+    night: date, batches: list[Batch], accepted: Mapping[str, list[Return]], gone: pa.Array, given: Loading
+) -> None:
+    """The rows of one night, batch by batch, each under the bucket of its person."""
+    folder = given.root.night(night)
+    redactor = Redactor(given.vocabulary(folder))
     with Tables() as tables:
-        tables.register("ledger_batches", ledger_batches)
-        _view_or_empty(tables, "crosswalk", [p for p in crosswalks if p.exists()], _CROSSWALK)
-        _view_or_empty(tables, "returned", returned, _RETURNED)
-        clips = tables.run("delivered_clips")
-        current = tables.run("current_transcripts").to_pylist()
-    recalls = [_dated(r.__dict__) for r in given.ledger.recalls()]
+        tables.register("ledger_batches", pa.Table.from_pylist([_dated(b.__dict__) for b in batches], _LEDGER_BATCHES))
+        # Of an older version a crosswalk may lack a column: it is null there.
+        crosswalks = [str(folder.crosswalk(b.batch_id)) for b in batches]
+        tables.register("crosswalk", dataset(crosswalks, _CROSSWALK, format="parquet"))
+        clips = rows_except(tables.run("delivered_clips"), "clip_key", gone)
+        facts.spool(given.root, "delivered_clips", clips, facts.bucket_of(clips["speaker_key"]), night.isoformat())
+        overlapped = []
+        for batch in batches:
+            returned = [given.root.returned(batch.batch_id, one.n) for one in accepted[batch.batch_id]]
+            _view_or_empty(tables, "returned", returned, _RETURNED)
+            current = rows_except(tables.run("current_transcripts"), "clip_key", gone)
+            made = {
+                "masked_transcripts": _masked(current, redactor, given.pseudonyms(night)),
+                "scored": _scored(current),
+            }
+            ours = clips.filter(pc.equal(clips["batch_id"], batch.batch_id))
+            for kind, rows in made.items():
+                _spool(kind, rows, ours, batch.batch_id, given.root)
+            shared = ours["clip_key"].filter(ours["is_overlap"]).combine_chunks()
+            overlapped.append(current.filter(pc.is_in(current["clip_key"], shared)))
+        tables.register("overlapped", pa.concat_tables(overlapped))
+        _spool("compared", _compared(tables.run("overlap_pairs")), clips, night.isoformat(), given.root)
+
+
+def _spool(kind: str, rows: pa.Table, clips: pa.Table, name: str, root: Root) -> None:
+    """Rows with what is asked of their clips, each under the bucket of its person."""
+    of_clip = clips.take(pc.index_in(rows["clip_key"], clips["clip_key"].combine_chunks()))
+    columns = {column: of_clip[column] for column in _ASKED_BY[kind]}
+    full = pa.table({**{column: rows[column] for column in rows.column_names}, **columns}).cast(FACTS[kind])
+    facts.spool(root, kind, full, facts.bucket_of(of_clip["speaker_key"]), name)
+
+
+def _relations(given: Loading, batches: list[Batch], returns: list[Return]) -> dict[str, pa.Table | list[Path]]:
+    """Everything that sql/load_*.sql read, by name: a table, or the files of one."""
     return {
-        "ledger_batches": ledger_batches,
-        "ledger_recalls": pa.Table.from_pylist(recalls, _LEDGER_RECALLS),
-        "ledger_returns": pa.Table.from_pylist([r.__dict__ for r in returns], _LEDGER_RETURNS),
-        "delivered_clips": clips,
-        "masked_transcripts": pa.Table.from_pylist(_masked(current, given), _MASKED),
-        "scored": pa.Table.from_pylist(_scored(current), _SCORED),
+        "ledger_batches": pa.Table.from_pylist([_dated(b.__dict__) for b in batches], _LEDGER_BATCHES),
+        "ledger_recalls": pa.Table.from_pylist([_dated(r.__dict__) for r in given.ledger.recalls()], _LEDGER_RECALLS),
+        "ledger_returns": pa.Table.from_pylist([_dated(r.__dict__) for r in returns], _LEDGER_RETURNS),
+        "ledger_rows": pa.Table.from_pylist([r.__dict__ for r in given.ledger.row_counts()], _LEDGER_ROWS),
         "refused": pa.Table.from_pylist(list(_refused(given, batches, returns)), _REFUSED),
         "funnel": pa.Table.from_pylist(list(_funnel(given.root)), _FUNNEL),
+        **{kind: facts.files(given.root, kind) or schema.empty_table() for kind, schema in FACTS.items()},
     }
 
 
@@ -218,46 +353,49 @@ def _dated(row: Mapping[str, Any]) -> dict[str, Any]:
     return dated
 
 
-def _masked(current: list[dict[str, Any]], given: Loading) -> list[dict[str, Any]]:
+def _masked(current: pa.Table, redactor: Redactor, pseudonyms: Pseudonyms) -> pa.Table:
     """What analysts may see of each transcript."""
-    redactors: dict[date, Redactor] = {}
-    masked = []
-    for row in current:
-        night = row["night"]
-        if night not in redactors:
-            redactors[night] = Redactor(given.vocabulary(given.root.night(night)))
-        shown = None if row["status"] in _NOT_SHOWN else row["text"]
-        annotator = f"{row['vendor']}:{row['annotator_ref']}"
-        masked.append(
-            {
-                **{name: row.get(name) for name in _MASKED.names},
-                "text": redactors[night].redact(shown, row["locale"]) if shown is not None else None,
-                "note": redactors[night].redact(row["note"], "en") if row["note"] is not None else None,
-                "annotator_key": given.pseudonyms(night).refs(OURSELVES, "annotator", [annotator])[0],
-            }
-        )
-    return masked
+    is_shown = pc.invert(pc.is_in(current["status"], pa.array(sorted(_NOT_SHOWN))))
+    texts = pc.if_else(is_shown, current["text"], pa.scalar(None, pa.string()))
+    notes = pc.if_else(is_shown, current["note"], pa.scalar(None, pa.string()))
+    annotators = pc.binary_join_element_wise(current["vendor"], current["annotator_ref"], ":").dictionary_encode()
+    annotators = annotators.unify_dictionaries().combine_chunks()
+    known = annotators.dictionary
+    keys = pa.array(pseudonyms.refs(OURSELVES, "annotator", known.to_pylist()), pa.string())
+    masked = {
+        "text": _redacted(texts, current["locale"], redactor),
+        "note": _redacted(notes, pa.chunked_array([["en"] * current.num_rows], pa.string()), redactor),
+        "annotator_key": keys.take(annotators.indices),
+    }
+    columns = {name: masked[name] if name in masked else current[name] for name in _MASKED.names}
+    return pa.table(columns).cast(_MASKED)
 
 
-def _scored(current: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Errors of hypothesis 1 for every transcribed clip that has one."""
-    scored = []
-    for row in current:
-        if row["status"] != "transcribed" or row["hypothesis"] is None:
-            continue
-        words = scoring.word_errors(row["text"], row["hypothesis"])
-        characters = scoring.character_errors(row["text"], row["hypothesis"])
-        scored.append(
-            {
-                **{name: row[name] for name in ("clip_key", "batch_id", "vendor")},
-                "rules": scoring.RULES,
-                "words": words.length,
-                "characters": characters.length,
-                **{name: getattr(words, name) for name in _COUNTS},
-                **{f"character_{name}": getattr(characters, name) for name in _COUNTS},
-            }
-        )
-    return scored
+def _redacted(texts: pa.ChunkedArray, locales: pa.ChunkedArray, redactor: Redactor) -> pa.Array:
+    pairs = zip(texts.to_pylist(), locales.to_pylist(), strict=True)
+    return pa.array([None if text is None else redactor.redact(text, locale) for text, locale in pairs], pa.string())
+
+
+def _scored(current: pa.Table) -> pa.Table:
+    """Errors of every transcribed clip that has a first hypothesis."""
+    is_text = pc.and_(pc.equal(current["status"], "transcribed"), pc.is_valid(current["hypothesis"]))
+    return _by_part(current.filter(is_text), scoring.score, _SCORED)
+
+
+def _compared(pairs: pa.Table) -> pa.Table:
+    """What two vendors made of one clip, of every such clip."""
+    return _by_part(pairs, scoring.compare, _COMPARED)
+
+
+def _by_part(rows: pa.Table, found_of: Callable[[pa.RecordBatch], pa.RecordBatch], schema: pa.Schema) -> pa.Table:
+    """The rows' columns of the schema beside what is found of them, a part at a time."""
+    own = [name for name in schema.names if name in rows.column_names]
+    parts = [
+        pa.Table.from_arrays([*part.select(own).columns, *found_of(part).columns], schema=schema)
+        for part in rows.to_batches(max_chunksize=_ROWS_AT_ONCE)
+        if part.num_rows
+    ]
+    return pa.concat_tables([schema.empty_table(), *parts])
 
 
 def _refused(given: Loading, batches: list[Batch], returns: list[Return]) -> Iterable[dict[str, Any]]:

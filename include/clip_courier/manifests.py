@@ -223,6 +223,7 @@ def _with_refs(rows: pa.Table, vendor: Vendor, given: Cutting) -> tuple[pa.Table
         "clip_ref": pa.array(given.pseudonyms.refs(vendor.name, "clip", rows["clip_id"].to_pylist()), pa.string()),
         "speaker_refs": pa.array([sorted(ref_of[p] for p in ids) for ids in persons], pa.list_(pa.string())),
         "speaker_key": pa.array([min(key_of[p] for p in ids) for ids in persons], pa.string()),
+        "speaker_keys": pa.array([sorted(key_of[p] for p in ids) for ids in persons], pa.list_(pa.string())),
         "shown_hypotheses": pa.array(shown, _HYPOTHESES),
         "room_bytes": pa.array(map(_room, rows["flac_bytes"].to_pylist(), persons, shown), pa.int64()),
     }

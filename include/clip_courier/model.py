@@ -287,6 +287,21 @@ class Root:
         return self.crosswalk / "recalled"
 
     @property
+    def facts(self) -> Path:
+        """What is known of every delivered clip, by person: what the warehouse is built from."""
+        return self.crosswalk / "facts"
+
+    @property
+    def facts_inputs(self) -> Path:
+        """Digest, night by night, of what the facts were made from."""
+        return self.facts / "made_from.json"
+
+    @property
+    def forgotten(self) -> Path:
+        """The tombstones whose clips are gone from the facts."""
+        return self.facts / "forgotten.json"
+
+    @property
     def data_docs(self) -> Path:
         return self.path / "data_docs"
 
@@ -300,6 +315,10 @@ class Root:
 
     def tombstone(self, batch_id: str, n: int) -> Path:
         return self.recalled / f"{batch_id}.{n}.parquet"
+
+    def refused_receipt(self, batch_id: str, n: int) -> Path:
+        """The hash of the receipt that was refused last."""
+        return self.recalled / f"{batch_id}.{n}.refused"
 
     def sealed_batch(self, batch_id: str) -> Path:
         return self.sealed / f"{batch_id}.tar.pgp"

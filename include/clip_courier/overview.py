@@ -1,12 +1,14 @@
 """Where everything is: nights and their funnels, batches and their states, what is late or recalled, which keys end."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from typing import Any
 
-from clip_courier.ledger import DELIVERED, WITH_VENDOR, Batch, Ledger, Recall, parse_stamp
+from clip_courier.batch_files import overdue
+from clip_courier.ledger import Batch, Ledger, Recall, parse_stamp
 from clip_courier.model import KEY_NOTICE, NightFolder, Outcome, Root
 
 
@@ -27,7 +29,10 @@ class NightSeen:
 
 @dataclass(frozen=True)
 class BatchSeen:
-    """A batch as the ledger has it, and whether its transcripts are late. Times are RFC 3339 in UTC."""
+    """A batch as the ledger has it, and whether its transcripts are late. Times are RFC 3339 in UTC.
+
+    `owed` counts clips that are past their due time; `breaches` rows of clips that the vendor was told to delete.
+    """
 
     batch_id: str
     vendor: str
@@ -38,6 +43,21 @@ class BatchSeen:
     due_at: str | None
     returned_rows: int
     is_overdue: bool
+    owed: int = 0
+    sensitive: int = 0
+    distress: int = 0
+    breaches: int = 0
+
+    @property
+    def alerts(self) -> list[str]:
+        """What somebody must see to."""
+        told = [
+            (self.owed, f"{self.owed} clips overdue since {self.due_at}"),
+            (self.distress, f"{self.distress} rows say that a person is in distress"),
+            (self.sensitive, f"{self.sensitive} rows are marked sensitive"),
+            (self.breaches, f"{self.breaches} rows of clips that were to be deleted"),
+        ]
+        return [text for count, text in told if count]
 
 
 @dataclass(frozen=True)
@@ -69,6 +89,7 @@ class Overview:
             "states": dict(Counter(batch.state for batch in self.batches)),
             "overdue": sum(batch.is_overdue for batch in self.batches),
             "open_recalls": sum(recall.state != "RECEIPTED" for recall in self.recalls),
+            **{name: sum(getattr(b, name) for b in self.batches) for name in ("sensitive", "distress", "breaches")},
             "expiring_keys": sum(key.is_expiring for key in self.keys),
             **{name: [asdict(one) for one in seen] for name, seen in self.__dict__.items()},
         }
@@ -82,6 +103,7 @@ class Overview:
             lines.append(
                 f"{batch.batch_id}  {batch.state}  {batch.clips} clips, {batch.returned_rows} rows returned{due}"
             )
+            lines += [f"{batch.batch_id}  ALERT  {told}" for told in batch.alerts]
         lines += [f"{r.batch_id}  recall {r.n}  {r.state}  {r.clip_count} clips" for r in self.recalls]
         lines += [
             f"{key} expires on {(key.expires_at or '')[:10]}: exchange it" for key in self.keys if key.is_expiring
@@ -96,8 +118,13 @@ def overview(
     returned: Counter[str] = Counter()
     for one in ledger.returns(vendor):
         returned[one.batch_id] += one.accepted_rows
+    alarming: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for rows in ledger.row_counts(vendor):
+        found = {"sensitive": rows.sensitive_rows, "distress": rows.distress_rows, "breaches": rows.breach_rows}
+        alarming[rows.batch_id].update(found)
     batches = ledger.batches(night=night, vendor=vendor)
-    seen = [_batch_seen(batch, returned[batch.batch_id], now) for batch in batches]
+    owed = {batch.batch_id: clips for batch, clips in overdue(root, ledger, now, vendor)}
+    seen = [_batch_seen(b, returned[b.batch_id], owed.get(b.batch_id, 0), alarming[b.batch_id]) for b in batches]
     ids = {batch.batch_id for batch in batches}
     folders = [folder for folder in reversed(root.nights()) if night in (None, folder.night)]
     return Overview(
@@ -120,8 +147,7 @@ def _keys_seen(root: Root, now: datetime, vendor: str | None) -> list[KeySeen]:
     return sorted(found.values(), key=lambda key: (key.is_ours, key.vendor))
 
 
-def _batch_seen(batch: Batch, returned_rows: int, now: datetime) -> BatchSeen:
-    is_late = batch.state in WITH_VENDOR and batch.due_at is not None and parse_stamp(batch.due_at) < now
+def _batch_seen(batch: Batch, returned_rows: int, owed: int, alarming: Mapping[str, int]) -> BatchSeen:
     return BatchSeen(
         batch_id=batch.batch_id,
         vendor=batch.vendor,
@@ -131,7 +157,9 @@ def _batch_seen(batch: Batch, returned_rows: int, now: datetime) -> BatchSeen:
         delivered_at=batch.delivered_at,
         due_at=batch.due_at,
         returned_rows=returned_rows,
-        is_overdue=is_late and (batch.state == DELIVERED or returned_rows < batch.clip_count),
+        is_overdue=owed > 0,
+        owed=owed,
+        **alarming,
     )
 
 

@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from threading import Timer
 from typing import Any, BinaryIO, Literal
 
 import gnupg
@@ -28,6 +29,8 @@ from clip_courier.openpgp_packets import check_sealed_packets
 
 PlaintextWriter = Callable[[BinaryIO], object]
 CHUNK_BYTES = 1 << 20
+# The largest return takes two seconds; compression within compression could keep gpg busy for years.
+MAX_OPENING_S = 120
 
 # The ring holds reviewed keys only: ownership is settled by pinning, so nothing is looked up and nobody is asked.
 OPTIONS = ["--no-options", "--trust-model", "always", "--no-auto-key-locate", "--no-auto-key-retrieve"]
@@ -241,13 +244,20 @@ class Keyring:
             return False  # not to be kept in memory as well
 
         self._gpg.on_data = take
+        # What unpacks to packets that are no plaintext never comes to `take`.
+        watch = Timer(MAX_OPENING_S, self._gpg.stop)
+        watch.start()
         try:
             limit = ["--max-output", str(max_bytes + 4 * CHUNK_BYTES)]  # beyond ours: gpg stops short of its own
             answer = self._run(self._gpg.decrypt_file, sealed, passphrase=self._passphrase, extra_args=limit)
         finally:
+            is_late = watch.finished.is_set()
+            watch.cancel()
             self._gpg.on_data = None
         if answer.on_data_failure:
             raise answer.on_data_failure
+        if is_late:
+            raise ReturnUntrusted("too_large", f"it takes more than {MAX_OPENING_S} s to unpack")
         if size_bytes > max_bytes:
             raise ReturnUntrusted("too_large", f"it holds more than {max_bytes} bytes")
         rules.check_passphrase(answer, self._own)

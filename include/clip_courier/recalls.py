@@ -4,6 +4,7 @@ The vendor gets a signed notice of the refs to delete and answers with a signed 
 are rewritten away. What stays is a tombstone: the refs of the recall and the clips that must never be sampled again.
 """
 
+import hashlib
 import io
 import json
 import logging
@@ -17,10 +18,21 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clip_courier.batch_files import forget_rows, read_crosswalk, read_own, rows_except
+from clip_courier import facts
+from clip_courier.batch_files import count_returned, forget_rows, read_crosswalk, read_own, rows_except
 from clip_courier.errors import ReturnRefused, TransferFailed
-from clip_courier.ledger import WITH_VENDOR, Batch, Ledger
-from clip_courier.model import SCHEMA_VERSION, Clock, NightFolder, Outcome, Refusals, Root, stamp, write_parquet
+from clip_courier.ledger import WITH_VENDOR, Batch, Ledger, Recall
+from clip_courier.model import (
+    SCHEMA_VERSION,
+    Clock,
+    NightFolder,
+    Outcome,
+    Refusals,
+    Root,
+    stamp,
+    write_parquet,
+    write_text,
+)
 from clip_courier.pgp import Keyring
 from clip_courier.settings import Vendor
 from clip_courier.sftp import Drop
@@ -31,12 +43,22 @@ log = logging.getLogger("clip_courier")
 FORGOTTEN_FOR: Final = frozenset({"withdrawn", "not_consented", "restricted", "minor"})
 # It names recordings and no persons. The clip's own id is what keeps it from being sampled again for good: a keyed one
 # would be forgotten with its key. It stays on the private side.
-TOMBSTONE: Final = pa.schema([("clip_id", pa.string()), ("clip_ref", pa.string()), ("clip_key", pa.string())])
+# `bucket` says in which file of the facts the clip's rows lie.
+TOMBSTONE: Final = pa.schema(
+    [("clip_id", pa.string()), ("clip_ref", pa.string()), ("clip_key", pa.string()), ("bucket", pa.string())]
+)
 # What was left out of a night, as `load` reads it.
 _LEFT_OUT: Final = pa.schema([("clip_key", pa.string()), ("vendor", pa.string()), ("reason", pa.string())])
 # What the vendor's contract gives it to delete and answer.
 _DELETE_WITHIN: Final = timedelta(days=3)
 _MAX_RECEIPT_BYTES: Final = 1024 * 1024
+# Why a receipt was refused → what the vendor should do about it.
+RECEIPT_FIXES: Final = {
+    "bad_receipt": "send JSON with batch_id, n and clip_refs, as the guide to recalls shows",
+    "other_recall": "batch_id and n must be those of the notice",
+    "incomplete": "delete the clips that are missing here as well, and name every clip of the notice",
+}
+FILE_FIX: Final = "sign the receipt with your pinned key, encrypt it to ours, and send it whole"
 
 
 @dataclass(frozen=True)
@@ -56,8 +78,13 @@ def tombstones(root: Root) -> pa.Table:
 
 
 def recalled_refs(root: Root, batch_id: str) -> frozenset[str]:
-    found = (_read_tombstone(path) for path, of, _ in _tombstones(root) if of == batch_id)
-    return frozenset(ref for table in found for ref in table["clip_ref"].to_pylist())
+    return frozenset(recalls_by_ref(root, batch_id))
+
+
+def recalls_by_ref(root: Root, batch_id: str) -> dict[str, int]:
+    """Every ref of a batch that was recalled, with the number of its recall."""
+    found = [(n, _read_tombstone(path)) for path, of, n in _tombstones(root) if of == batch_id]
+    return {ref: n for n, table in found for ref in table["clip_ref"].to_pylist()}
 
 
 def _tombstones(root: Root) -> list[tuple[Path, str, int]]:
@@ -67,7 +94,10 @@ def _tombstones(root: Root) -> list[tuple[Path, str, int]]:
 
 
 def _read_tombstone(path: Path) -> pa.Table:
-    return read_own(path, f"tombstone {path.name}").cast(TOMBSTONE)
+    table = read_own(path, f"tombstone {path.name}")
+    if "bucket" not in table.column_names:
+        table = table.append_column("bucket", pa.nulls(table.num_rows, pa.string()))
+    return table.cast(TOMBSTONE)
 
 
 def open_recalls(root: Root, ledger: Ledger, refusals: Refusals, now: datetime, vendor: str | None = None) -> Outcome:
@@ -91,6 +121,7 @@ def _open_recall(batch: Batch, root: Root, refusals: Refusals) -> int:
     if not gone:
         return 0
     forgotten = private.filter(pc.is_in(private["clip_ref"], pa.array(gone, pa.string())))
+    forgotten = forgotten.append_column("bucket", facts.bucket_of(forgotten["speaker_key"]))
     n = 1 + max((n for _, batch_id, n in _tombstones(root) if batch_id == batch.batch_id), default=0)
     write_parquet(forgotten.select(TOMBSTONE.names).cast(TOMBSTONE), root.tombstone(batch.batch_id, n))
     return int(forgotten.num_rows)
@@ -152,43 +183,89 @@ def _take_receipts(vendor: Vendor, drop: Drop, given: Recalling, outcome: Outcom
         except TransferFailed as failed:
             outcome.failures.append(failed)
             continue
-        if _confirms(sealed.getvalue(), vendor, one.batch_id, one.n, given):
+        refusal = _refusal(sealed.getvalue(), vendor, one, given)
+        if refusal is None:
+            _answer(one, sealed.getvalue(), None, drop)
             given.ledger.move_recall(one.batch_id, one.n, "RECEIPTED", given.clock())
             outcome.is_new = True
             outcome.count("receipts")
             outcome.say(f"recall: vendor {vendor.name} has deleted the clips of recall {one.batch_id}.{one.n}")
-        else:
-            outcome.count("refused_receipts")
-            told = f"receipt {name} of {vendor.name} is not accepted: unsigned, or not for all clips of the recall"
+            continue
+        outcome.count("refused_receipts")
+        told = f"receipt {name} of {vendor.name} is not accepted: {refusal.reason}"
+        outcome.say(f"recall: {told}")
+        # The same receipt is refused, and reported, once.
+        marker = given.root.refused_receipt(one.batch_id, one.n)
+        digest = hashlib.sha256(sealed.getvalue()).hexdigest()
+        if not marker.exists() or marker.read_text(encoding="ascii") != digest:
+            outcome.is_new = True
             log.warning("%s", told)
-            outcome.say(f"recall: {told}")
+            _answer(one, sealed.getvalue(), refusal, drop)
+            given.ledger.note(one.batch_id, "RECEIPT_REFUSED", {"n": one.n, "reason": refusal.reason}, given.clock())
+            write_text(digest, marker)
 
 
-def _confirms(sealed: bytes, vendor: Vendor, batch_id: str, n: int, given: Recalling) -> bool:
-    """Whether the vendor signed that every clip of the recall is deleted."""
+@dataclass(frozen=True)
+class _Refusal:
+    """Why a receipt is not accepted; the refs of the recall that it does not name."""
+
+    reason: str
+    missing: list[str]
+
+
+def _refusal(sealed: bytes, vendor: Vendor, one: Recall, given: Recalling) -> _Refusal | None:
+    """None when the vendor signed that every clip of the recall is deleted."""
     signers = {vendor.signer_fingerprint}
+    wanted = _refs(given.root, one.batch_id, one.n)
     try:
         receipt = json.loads(given.keyring.open_bytes(sealed, signers=signers, max_bytes=_MAX_RECEIPT_BYTES))
         deleted = set(receipt["clip_refs"])
-        is_ours = receipt["batch_id"] == batch_id and receipt["n"] == n
-    except (ReturnRefused, ValueError, KeyError, TypeError, RecursionError):
-        return False
-    return is_ours and set(_refs(given.root, batch_id, n)) <= deleted
+        is_ours = receipt["batch_id"] == one.batch_id and receipt["n"] == one.n
+    except ReturnRefused as refused:
+        return _Refusal(refused.reason, [])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return _Refusal("bad_receipt", [])
+    if not is_ours:
+        return _Refusal("other_recall", [])
+    missing = [ref for ref in wanted if ref not in deleted]
+    return _Refusal("incomplete", missing) if missing else None
 
 
-def forget(root: Root, ledger: Ledger, refusals: Refusals) -> Outcome:
+def _answer(one: Recall, sealed: bytes, refusal: _Refusal | None, drop: Drop) -> None:
+    """Tell the vendor what became of its receipt."""
+    report = {
+        "schema_version": SCHEMA_VERSION,
+        "batch_id": one.batch_id,
+        "recall": one.n,
+        "file": f"{one.batch_id}.{one.n}.json.pgp",
+        "sha256": hashlib.sha256(sealed).hexdigest(),
+        "state": "refused" if refusal else "accepted",
+        "reason": refusal.reason if refusal else None,
+        "fix": RECEIPT_FIXES.get(refusal.reason, FILE_FIX) if refusal else None,
+        "missing_clip_refs": refusal.missing if refusal else [],
+    }
+    content = (json.dumps(report, indent=2) + "\n").encode("utf-8")
+    drop.put_bytes("reports", f"{one.batch_id}.recall-{one.n}.json", content, replace=True)
+
+
+def forget(root: Root, ledger: Ledger, refusals: Refusals, now: datetime) -> Outcome:
     """Rewrite our own files without the clips that were recalled, or whose consent is gone before they were sent.
 
-    The old bytes go with the old file. Pseudonymous row keys stay where a rejection keeps its reason.
+    The old bytes go with the old file. Pseudonymous row keys stay where a rejection keeps its reason. Not while `load`
+    runs: the caller holds its lock.
     """
     outcome = Outcome("forget", {"rows": 0}, is_new=False)
     recalled = tombstones(root)
+    outcome.count("rows", facts.forget(root, {path.stem: _read_tombstone(path) for path, _, _ in _tombstones(root)}))
+    touched = []
     for batch in ledger.batches(states=WITH_VENDOR):
         refs = pa.array(sorted(recalled_refs(root, batch.batch_id)), pa.string())
         if len(refs):
+            touched.append(batch.batch_id)
             outcome.count("rows", forget_rows(root.night(batch.night_date), batch.batch_id, refs))
-    for path in sorted(root.returns.glob("*.parquet")):
-        outcome.count("rows", _rewrite(path, "clip_ref", recalled["clip_ref"].combine_chunks()))
+            for path in sorted(root.returns.glob(f"{batch.batch_id}.*.parquet")):
+                outcome.count("rows", _rewrite(path, "clip_ref", refs))
+    count_returned(root, ledger, touched, now)
     for folder in root.nights():
         outcome.count("rows", _forget_sample(folder, frozenset(recalled["clip_id"].to_pylist()), refusals))
     if outcome.counts["rows"]:

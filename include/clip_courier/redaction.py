@@ -9,14 +9,17 @@ Sources: k-anonymity, Sweeney 2002 (doi:10.1142/S0218488502001648), applied to v
 names: the lists that Faker keeps for its locales.
 """
 
+import hashlib
 import importlib
 import pkgutil
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, reduce
 from importlib import resources
+from operator import or_
+from pathlib import Path
 from typing import Final
 
 import faker.providers.person
@@ -151,6 +154,11 @@ _TITLES: Final = _words(
 _LONGEST_TITLED_NAME: Final = 2
 
 
+def rules() -> str:
+    """Digest of this module: by another one the same text is masked otherwise."""
+    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+
+
 def harmless_words(said_by_many: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
     """Of the words that enough distinct persons said, by language, those that are everyday words and nobody's name."""
     return {
@@ -220,20 +228,55 @@ class Redactor:
         return content in shown and not is_name(content, language)
 
 
+# What a word may be a part of; most are part of nothing, and of most texts no more is asked.
+_OF_A_NUMBER, _OF_SPELLING, _OF_AN_ADDRESS, _OF_A_CUE, _A_TITLE = 1, 2, 4, 8, 16
+
+
+@lru_cache(maxsize=1 << 16)
+def _parts(word: str, language: str) -> int:
+    """Which of these a word may belong to, as bits."""
+    found = 0
+    is_numeral = word in _ANY_NUMBER or word == NUMBER or any(c.isnumeric() for c in word)
+    if is_numeral or (language == "de" and _GERMAN_COMPOUND.fullmatch(word)):
+        found |= _OF_A_NUMBER
+    if (len(word) == 1 and word.isalpha()) or (language in _SPELLED_SO_IN and word in _SPELLING):
+        found |= _OF_SPELLING
+    if word in _DOT or word in _MAIL_PROVIDERS or word in _STREETS or word in _PLACES or _STREET_ENDING.fullmatch(word):
+        found |= _OF_AN_ADDRESS
+    if any(word == cue[0] for cue in _NAME_CUES):
+        found |= _OF_A_CUE
+    return found | (_A_TITLE if word in _TITLES else 0)
+
+
 def _dictated(bare: list[str], language: str) -> Iterator[tuple[int, int, str]]:
     """Spans of words that together say more than each of them, with their masks."""
-    numbers = _numbers(bare, language)
-    yield from ((start, end, NUMBER) for start, end in _close_together(numbers))
-    spelling = _SPELLING if language in _SPELLED_SO_IN else frozenset()
-    letters = [len(b) == 1 and b.isalpha() for b in bare]
-    yield from (
-        (start, end, WORD) for start, end in _runs([a or b in spelling for a, b in zip(letters, bare, strict=True)])
-    )
+    parts = [_parts(word, language) for word in bare]
+    any_of = reduce(or_, parts, 0)
+    numbers = [bool(part & _OF_A_NUMBER) for part in parts]
+    articles = _ARTICLES.get(language, frozenset())
+    # Articles are digits beside one another as well.
+    if any_of & _OF_A_NUMBER or articles:
+        for start, end in _runs([is_one or b in articles for is_one, b in zip(numbers, bare, strict=True)]):
+            numbers[start:end] = [True] * (end - start)
+        yield from ((start, end, NUMBER) for start, end in _close_together(numbers))
+    if any_of & _OF_SPELLING:
+        yield from ((start, end, WORD) for start, end in _runs([bool(part & _OF_SPELLING) for part in parts]))
+    if any_of & _OF_AN_ADDRESS:
+        yield from _addresses(bare, numbers, language)
+    if any_of & (_OF_A_CUE | _A_TITLE):
+        yield from _introduced(bare)
+
+
+def _addresses(bare: list[str], numbers: list[bool], language: str) -> Iterator[tuple[int, int, str]]:
     for place, word in enumerate(bare):
         if word in _DOT or word in _MAIL_PROVIDERS:
             yield from _net_address(bare, place)
         if word in _STREETS or word in _PLACES or _STREET_ENDING.fullmatch(word):
             yield from _street(bare, place, numbers, language)
+
+
+def _introduced(bare: list[str]) -> Iterator[tuple[int, int, str]]:
+    """Names, by what is said before them."""
     for cue in _NAME_CUES:
         for place in range(len(bare) - len(cue)):
             end = place + len(cue)
@@ -242,21 +285,6 @@ def _dictated(bare: list[str], language: str) -> Iterator[tuple[int, int, str]]:
     for place, word in enumerate(bare[:-1], start=1):
         if word in _TITLES and bare[place] not in _MASKS:
             yield place, min(place + _LONGEST_TITLED_NAME, len(bare)), NAME
-
-
-def _numbers(bare: list[str], language: str) -> list[bool]:
-    """Which words are numbers."""
-    articles = _ARTICLES.get(language, frozenset())
-    are = [
-        b in _ANY_NUMBER
-        or b == NUMBER
-        or any(c.isnumeric() for c in b)
-        or (language == "de" and bool(_GERMAN_COMPOUND.fullmatch(b)))
-        for b in bare
-    ]
-    for start, end in _runs([is_one or b in articles for is_one, b in zip(are, bare, strict=True)]):
-        are[start:end] = [True] * (end - start)
-    return are
 
 
 def _runs(belongs: list[bool]) -> Iterator[tuple[int, int]]:
@@ -306,6 +334,7 @@ def _core(word: str) -> str:
     return _EDGE.sub("", word)
 
 
+@lru_cache(maxsize=1 << 16)
 def _bare(word: str) -> str:
     """Without what stands around it, in lower case; a mask stays a mask."""
     return word if word in _MASKS else _core(word).lower().replace(_TYPOGRAPHIC_APOSTROPHE, "'")

@@ -1,86 +1,134 @@
-"""What a vendor's file says, row by row: jsonl, csv or parquet into one table, contracts §4.
+"""What a vendor's file says, row by row: the contract's formats (§4) and those of annotation tools, as one table.
 
 Parsing never fails for a bad row: the row keeps its number and gets a `problem`. Only a file that is not of its format
 at all is refused whole. It is read from memory: what was said must not lie in a temporary folder after a crash.
+`confined` runs this module in a process of its own, for no parser is trusted with what a stranger wrote.
 """
 
 import csv
 import io
 import json
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
+from clip_courier import tool_formats
 from clip_courier.errors import ReturnUnreadable
+from clip_courier.returned_rows import (
+    INT32,
+    MAX_CHARACTERS,
+    MAX_ROW_BYTES,
+    NOT_UTF8,
+    RETURNED,
+    TOLD,
+    WHOLE_NUMBERS,
+    Column,
+    Row,
+    assembled,
+    bounded,
+    column_of,
+    moment_of,
+    table_of,
+)
 
 FORMATS: Final = ("jsonl", "csv", "parquet")
-RETURNED: Final = pa.schema(
-    [
-        ("row_number", pa.int64()),
-        ("clip_ref", pa.string()),
-        ("status", pa.string()),
-        ("text", pa.string()),
-        ("chosen_rank", pa.int64()),
-        ("annotator_ref", pa.string()),
-        ("submitted_at", pa.timestamp("us", tz="UTC")),
-        ("revision", pa.int64()),
-        ("note", pa.string()),
-        ("problem", pa.string()),
-    ]
-)
+# Of annotation tools; docs/contracts.md says how each becomes rows.
+TOOL_FORMATS: Final = ("labelstudio.json", "stm", "ctm")
 # A batch has thousands of clips; a file with more rows than this is something else.
 MAX_ROWS: Final = 1_000_000
-_MAX_FIELD_CHARACTERS: Final = 20_000
-_TEXTS: Final = ("clip_ref", "status", "text", "annotator_ref", "note")
+# Of the table that the rows become: one long text in a dictionary of Parquet can stand for a million long texts.
+MAX_TABLE_BYTES: Final = 512 * 1024 * 1024
 _REQUIRED_COLUMNS: Final = frozenset({"clip_ref", "status", "annotator_ref", "submitted_at"})
-_NOT_UTF8 = re.compile("[\udc80-\udcff]")
-# Few, because one row may be as large as the file.
-_ROWS_AT_ONCE: Final = 256
+_FIRST_INSTANT: Final = pa.scalar(datetime.min.replace(tzinfo=UTC), pa.timestamp("us", tz="UTC"))
+_LAST_INSTANT: Final = pa.scalar(datetime.max.replace(tzinfo=UTC), pa.timestamp("us", tz="UTC"))
+_ROWS_AT_ONCE: Final = 8192
+# Fewer, because a row of a Parquet file may be far larger than its share of the file.
+_PARQUET_ROWS_AT_ONCE: Final = 1024
 
 
-def read_returned(content: bytes, file_format: str) -> pa.Table:
-    """Rows of a returned file, numbered from 1, as `RETURNED`.
+def read_returned(content: bytes, file_format: str, at: datetime | None = None) -> pa.Table:
+    """Rows of a returned file with their numbers, as `RETURNED`. `at` is when a row was submitted that cannot say it.
 
     Raises:
-        ReturnUnreadable: `bad_format`, the file is not of the format that its name says; `too_many_rows`.
+        ReturnUnreadable: `bad_format`, the file is not of the format that its name says; `too_many_rows`; `too_large`.
     """
-    readers = {"jsonl": _jsonl, "csv": _csv, "parquet": _parquet}
-    rows: list[dict[str, Any]] = []
+    return pa.concat_tables([RETURNED.empty_table(), *blocks(content, file_format, at)])
+
+
+def blocks(content: bytes, file_format: str, at: datetime | None = None) -> Iterator[pa.Table]:
+    """The same a few thousand rows at a time, so that no more than those are held twice."""
+    rows = size_bytes = 0
     try:
-        for found in readers[file_format](content):
-            if len(rows) == MAX_ROWS:
+        for block in _tables(content, file_format, at):
+            rows, size_bytes = rows + block.num_rows, size_bytes + block.nbytes
+            if rows > MAX_ROWS:
                 raise ReturnUnreadable("too_many_rows", f"the file has more than {MAX_ROWS} rows")
-            rows.append(_row(len(rows) + 1, found))
+            if size_bytes > MAX_TABLE_BYTES:
+                raise _too_large()
+            yield block
+    except MemoryError:
+        raise _too_large() from None
     except (UnicodeDecodeError, csv.Error, pa.ArrowException, OSError):
         raise _not_of(file_format) from None
-    return pa.Table.from_pylist(rows, RETURNED)
+
+
+def _tables(content: bytes, file_format: str, at: datetime | None) -> Iterator[pa.Table]:
+    if file_format == "parquet":
+        yield from _parquet(content)
+        return
+    readers: dict[str, Callable[[], Iterator[tuple[int, Row]]]] = {
+        "jsonl": lambda: enumerate(_jsonl(content), start=1),
+        "csv": lambda: enumerate(_csv(content), start=1),
+        "labelstudio.json": lambda: enumerate(tool_formats.label_studio(content), start=1),
+        "stm": lambda: tool_formats.by_clip(content, tool_formats.stm_line, at),
+        "ctm": lambda: tool_formats.by_clip(content, tool_formats.ctm_line, at),
+    }
+    rows = readers[file_format]()
+    while some := list(islice(rows, _ROWS_AT_ONCE)):
+        yield table_of(some)
 
 
 def _not_of(file_format: str) -> ReturnUnreadable:
     return ReturnUnreadable("bad_format", f"the file is not readable as {file_format}")
 
 
-def _jsonl(content: bytes) -> Iterator[object]:
+def _too_large() -> ReturnUnreadable:
+    return ReturnUnreadable("too_large", "the file holds more than any return does")
+
+
+# -- the contract's text formats ---------------------------------------------------------------------------------
+
+
+def _jsonl(content: bytes) -> Iterator[Row]:
     """Line by line from bytes: a line in another encoding is that row's fault and not the file's."""
-    lines = [line for line in content.removeprefix(b"\xef\xbb\xbf").split(b"\n") if line.strip()]
-    rows = [_parsed(line) for line in lines]
-    if rows and not any(isinstance(row, dict) for row in rows):
+    has_row, is_empty = False, True
+    for line in io.BytesIO(content.removeprefix(b"\xef\xbb\xbf")):
+        if not line.strip():
+            continue
+        row = _parsed(line)
+        has_row, is_empty = has_row or not isinstance(row, str), False
+        yield row
+    if not (has_row or is_empty):
         raise _not_of("jsonl")
-    yield from rows
 
 
-def _parsed(line: bytes) -> object:
+def _parsed(line: bytes) -> Row:
+    if len(line) > MAX_ROW_BYTES:
+        return "row_too_long"
     try:
-        return json.loads(line.decode("utf-8"))
+        row = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError:
+        return "not_utf8"
     except (ValueError, RecursionError):
-        return None
+        return "unreadable_row"
+    return row if isinstance(row, dict) else "unreadable_row"
 
 
-def _csv(content: bytes) -> Iterator[object]:
+def _csv(content: bytes) -> Iterator[Row]:
     # A field that is too long is its row's fault; the module's limit would end the file.
     csv.field_size_limit(len(content) + 1)
     text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", errors="surrogateescape", newline="")
@@ -94,7 +142,7 @@ def _csv(content: bytes) -> Iterator[object]:
             fields = next(reader, None)
         except csv.Error as error:
             broken = error
-            yield None
+            yield "unreadable_row"
             continue
         if fields is None:
             break
@@ -106,78 +154,117 @@ def _csv(content: bytes) -> Iterator[object]:
         raise broken
 
 
-def _named(header: list[str], fields: list[str]) -> dict[str, str | None] | None:
-    """A row by its header; None when it has other fields than that, or bytes that are not UTF-8."""
-    if len(fields) != len(header) or any(map(_NOT_UTF8.search, fields)):
-        return None
+def _named(header: list[str], fields: list[str]) -> Row:
+    """A row by its header, unless it has other fields than that, or bytes that are not UTF-8."""
+    if sum(map(len, fields)) > MAX_ROW_BYTES:
+        return "row_too_long"
+    if any(map(NOT_UTF8.search, fields)):
+        return "not_utf8"
+    if len(fields) != len(header):
+        return "unreadable_row"
     # Text formats cannot tell an empty field from none.
     return {name: value if value != "" else None for name, value in zip(header, fields, strict=True)}
 
 
-def _parquet(content: bytes) -> Iterator[object]:
+# -- Parquet -----------------------------------------------------------------------------------------------------
+
+
+def _parquet(content: bytes) -> Iterator[pa.Table]:
+    import pyarrow.parquet as pq
+
     file = pq.ParquetFile(pa.BufferReader(content))
     names = file.schema_arrow.names
     if not set(names) >= _REQUIRED_COLUMNS or len(set(names)) < len(names):
         raise ReturnUnreadable("bad_format", "the parquet file lacks columns of the contract")
     if file.metadata.num_rows > MAX_ROWS:
         raise ReturnUnreadable("too_many_rows", f"the file has more than {MAX_ROWS} rows")
-    known = [name for name in RETURNED.names if name in names]
-    for part in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=known):
-        for place in range(part.num_rows):
-            try:
-                yield part.slice(place, 1).to_pylist()[0]
-            except (ValueError, OverflowError, pa.ArrowException):
-                # Bytes that are not UTF-8, or a time that no calendar has.
-                yield None
+    groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]
+    if sum(group.total_byte_size for group in groups) > MAX_TABLE_BYTES:
+        raise _too_large()
+    known = [name for name in TOLD if name in names]
+    # Values that repeat stay as they are stored: decoded, one long text could fill any memory.
+    texts = [name for name in MAX_CHARACTERS if name in names and not pa.types.is_nested(_type_of(file, name))]
+    file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=texts)
+    first = 1
+    for part in file.iter_batches(batch_size=_PARQUET_ROWS_AT_ONCE, columns=known):
+        rows = part.num_rows
+        columns = {name: _arrow_column(name, part.column(name) if name in known else pa.nulls(rows)) for name in TOLD}
+        yield assembled(pa.array(range(first, first + rows), pa.int64()), pa.nulls(rows, pa.string()), columns)
+        first += rows
 
 
-def _row(number: int, found: object) -> dict[str, Any]:
-    if not isinstance(found, dict):
-        return {"row_number": number, "problem": "unreadable_row"}
-    row: dict[str, Any] = {"row_number": number, "problem": None}
-    for name in _TEXTS:
-        value = found.get(name)
-        if value is not None and (not isinstance(value, str) or len(value) > _MAX_FIELD_CHARACTERS):
-            row["problem"] = f"bad_{name}"
-            value = None
-        row[name] = _readable(value) if isinstance(value, str) else None
-    for name, least in (("chosen_rank", None), ("revision", 0)):
-        row[name], is_bad = _whole(found.get(name), least)
-        row["problem"] = f"bad_{name}" if is_bad else row["problem"]
-    row["submitted_at"] = _moment(found.get("submitted_at"))
-    return row
+def _type_of(file: Any, name: str) -> pa.DataType:
+    return file.schema_arrow.field(name).type
 
 
-def _readable(text: str) -> str:
-    """Without control and format characters, which can hide or reorder what a reader sees; lone surrogates replaced."""
-    if text.isascii() and text.isprintable():
-        return text.strip()
-    text = text.encode("utf-8", "replace").decode("utf-8")
-    # Spaces of other widths still part words.
-    spaced = "".join(" " if c.isspace() and c not in "\n\t" else c for c in text)
-    return "".join(c for c in spaced if c.isprintable() or c in "\n\t" or c in "\u200c\u200d").strip()
+def _arrow_column(name: str, values: pa.Array) -> Column:
+    if name == "submitted_at":
+        return _instants(values)
+    if name in WHOLE_NUMBERS:
+        if pa.types.is_integer(values.type):
+            is_small = pc.and_(pc.greater_equal(values, _least(values.type)), pc.less_equal(values, _most(values.type)))
+            kept = pc.if_else(is_small, values, pa.scalar(None, values.type)).cast(pa.int64())
+            column = Column(kept, pc.invert(is_small).fill_null(False))
+        else:
+            column = column_of(name, values.to_pylist())
+        return column._replace(values=column.values.fill_null(0) if name == "revision" else column.values)
+    return _texts(name, values)
 
 
-def _whole(value: object, default: int | None) -> tuple[int | None, bool]:
-    """A whole number that fits a revision; and whether what stands there is something else."""
-    if value is None or value == "":
-        return default, False
+def _least(kind: pa.DataType) -> pa.Scalar:
+    return pa.scalar(0 if pa.types.is_unsigned_integer(kind) else max(INT32.start, -(2 ** (kind.bit_width - 1))), kind)
+
+
+def _most(kind: pa.DataType) -> pa.Scalar:
+    bits = kind.bit_width - (0 if pa.types.is_unsigned_integer(kind) else 1)
+    return pa.scalar(min(INT32.stop - 1, 2**bits - 1), kind)
+
+
+def _texts(name: str, values: pa.Array) -> Column:
+    """A column of text, checked for UTF-8; one of another type is bad wherever it says something."""
+    kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+        return Column(pa.nulls(len(values), pa.string()), values.is_valid())
+    is_long = pa.array([False] * len(values), pa.bool_())
+    if pa.types.is_dictionary(values.type):
+        # Four bytes are the most that a character takes: what is longer is dropped before it is multiplied.
+        is_long_value = pc.greater(pc.binary_length(values.dictionary), 4 * MAX_CHARACTERS[name])
+        is_long = is_long_value.take(values.indices).fill_null(False)
+        indices = pc.if_else(is_long, pa.scalar(None, values.indices.type), values.indices)
+        values = values.dictionary.take(indices)
+    raw = values.cast(pa.binary()) if not pa.types.is_large_string(kind) else values.cast(pa.large_binary())
     try:
-        number = int(value) if isinstance(value, str) else value
-    except ValueError:
-        return None, True
-    if isinstance(number, bool) or not isinstance(number, int) or not -(2**31) <= number < 2**31:
-        return None, True
-    return number, False
+        return bounded(name, raw.cast(pa.string()), is_long)
+    except pa.ArrowInvalid:
+        texts = [_decoded(value) for value in raw.to_pylist()]
+        fault = pa.array(["not_utf8" if is_wrong else None for _, is_wrong in texts], pa.string())
+        return bounded(name, pa.array([text for text, _ in texts], pa.string()), is_long)._replace(fault=fault)
 
 
-def _moment(value: object) -> datetime | None:
-    """RFC 3339 with an offset, or a timestamp that Arrow gave; without a zone a Parquet timestamp is UTC."""
+def _decoded(value: bytes | None) -> tuple[str | None, bool]:
     try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-        if not isinstance(moment, datetime) or (moment.tzinfo is None and isinstance(value, str)):
-            return None
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        # No such instant, or one that in UTC falls out of the calendar.
-        return None
+        return (None if value is None else value.decode("utf-8")), False
+    except UnicodeDecodeError:
+        return None, True
+
+
+def _instants(values: pa.Array) -> Column:
+    """Timestamps of any unit; without a zone they are UTC. Text is read as in the text formats."""
+    none = pa.array([False] * len(values), pa.bool_())
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    if not pa.types.is_timestamp(values.type):
+        texts = values.to_pylist() if pa.types.is_string(values.type) or pa.types.is_large_string(values.type) else []
+        moments = [moment_of(text) for text in texts] or [None] * len(values)
+        return Column(pa.array(moments, RETURNED.field("submitted_at").type), none)
+    # Seconds and milliseconds can count further than microseconds can.
+    unit, per_us = values.type.unit, {"s": 10**6, "ms": 10**3, "us": 1, "ns": 1}
+    counted = values.cast(pa.timestamp("us") if unit == "ns" else pa.timestamp(unit), safe=False).cast(pa.int64())
+    first, last = (pa.scalar(s.value // per_us[unit], pa.int64()) for s in (_FIRST_INSTANT, _LAST_INSTANT))
+    is_within = pc.and_(pc.greater_equal(counted, first), pc.less_equal(counted, last))
+    counted = pc.if_else(is_within, counted, pa.scalar(None, pa.int64()))
+    moments = pc.multiply(counted, per_us[unit]).cast(pa.timestamp("us", tz="UTC"))
+    outside = pc.if_else(
+        pc.invert(is_within).fill_null(False), pa.scalar("unreadable_row"), pa.scalar(None, pa.string())
+    )
+    return Column(moments, none, outside)

@@ -13,6 +13,8 @@ from typing import Final
 
 import pyarrow as pa
 
+from clip_courier import estimates
+from clip_courier.errors import QueryFailed
 from clip_courier.tables import Tables
 
 # In this order: later ones read earlier ones.
@@ -21,11 +23,18 @@ _LOADS: Final = (
     "clips",
     "transcripts",
     "scores",
-    "wer_by_stratum",
     "rejections",
     "recalls",
+    "returns",
     "nights",
 )
+# Ratios of sql/observed.sql, one after the other: the sums of one are as many as persons.
+_RATIOS: Final = (
+    *("stratum", "product", "locale", "week"),
+    *("pairwise_wer", "word_disagreement", "status_disagreement", "rejected", "turnaround"),
+)
+# These read what was estimated from the former.
+_ESTIMATES: Final = ("wer_by_stratum", "wer_by_product", "wer_by_locale", "wer_by_week", "vendor_scorecard")
 
 
 _BUILDS: Final = ".build-"
@@ -39,8 +48,10 @@ def rules() -> str:
     return digest.hexdigest()
 
 
-def publish(path: Path, relations: Mapping[str, pa.Table], now: datetime) -> dict[str, int]:
+def publish(path: Path, relations: Mapping[str, pa.Table | list[Path]], now: datetime) -> dict[str, int]:
     """Build the warehouse from the relations that sql/load_*.sql read; returns the rows of each table.
+
+    A relation is a table, or the Parquet files of one, which are read as they are needed.
 
     Not for two processes at once: what another build has left lying is taken for a killed one's.
     """
@@ -53,13 +64,36 @@ def publish(path: Path, relations: Mapping[str, pa.Table], now: datetime) -> dic
         with Tables(build) as tables:
             tables.run("warehouse")
             for name, rows in relations.items():
-                tables.register(name, rows)
+                if isinstance(rows, list):
+                    tables.view(name, rows)
+                else:
+                    tables.register(name, rows)
             for table in _LOADS:
                 tables.run(f"load_{table}")
-            tables.run("load_vendor_scorecard", {"now": now})
+            if twice := tables.run("twice")["table_name"].to_pylist():
+                raise QueryFailed(f"a clip stands more than once in a batch, in {', '.join(twice)}")
+            _estimate(tables)
+            for table in _ESTIMATES:
+                tables.run(f"load_{table}", {"now": now} if table == "vendor_scorecard" else {})
             counts = {row["table_name"]: row["rows"] for row in tables.run("table_sizes").to_pylist()}
         build.replace(path)
     return counts
+
+
+def _estimate(tables: Tables) -> None:
+    """Make the relations `estimated` and `steered` that sql/load_*.sql read."""
+    tables.run("observed")
+    found = []
+    for measure in _RATIOS:
+        tables.run("sums", {"measure": measure})
+        tables.run("residuals")
+        estimated = estimates.ratios(tables.run("parts").cast(estimates.PARTS))
+        found.append(estimated.append_column("measure", pa.repeat(measure, estimated.num_rows)))
+    tables.register("estimated", pa.concat_tables(found))
+    tables.run("sums", {"measure": "steering"})
+    tables.run("residuals")
+    arms = tables.run("parts").cast(estimates.PARTS)
+    tables.register("steered", estimates.differences(arms, tables.run("common"), "withheld", "shown"))
 
 
 def spread_of_scores(path: Path) -> dict[str, float]:

@@ -2,19 +2,27 @@
 
 import hashlib
 import json
+import logging
+import re
+import resource
+import subprocess
+import time
+import zlib
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from clip_courier import inbound, sftp
-from clip_courier.errors import CourierError, CrosswalkMissing, TransferFailed
-from clip_courier.inbound import ROW_CODES
+from clip_courier import inbound, pgp, sftp
+from clip_courier.errors import CourierError, CrosswalkMissing, ReturnOverdue, TransferFailed
+from clip_courier.inbound import FILE_FIXES, ROW_CODES
 from clip_courier.ledger import Ledger, Return
 from clip_courier.model import Outcome, stamp
+from clip_courier.openpgp_rules import SIGNATURE_FAULTS
 from clip_courier.pgp import OwnKey, open_keyring
 from clip_courier_demo.keys import KeyPair, make_key
 from clip_courier_demo.stage import Stage
@@ -74,6 +82,11 @@ def _accepted(stage: Stage, n: int = 1, batch_id: str = AURORA) -> list[dict[str
     return list(pq.read_table(stage.root / "crosswalk" / "returns" / f"{batch_id}.{n}.parquet").to_pylist())
 
 
+def _warehouse(stage: Stage, query: str) -> list[tuple[Any, ...]]:
+    with duckdb.connect(str(stage.root / "warehouse" / "clip_courier.duckdb"), read_only=True) as connection:
+        return connection.execute(query).fetchall()
+
+
 def _counts(outcome: Outcome) -> tuple[object, ...]:
     """files, accepted, rejected, refused whole."""
     return tuple(outcome.counts[name] for name in ("files", "accepted", "rejected", "refused_files"))
@@ -105,7 +118,7 @@ def test_collect_one_bad_row_of_every_code(stage: Stage, make_courier: MakeCouri
         (_row(next(refs), note=["a"]), "bad_note"),
         (_row(good), "duplicate"),
     ]
-    assert {code for _, code in bad} | {"recalled"} == set(ROW_CODES)
+    assert {code for _, code in bad} | {"recalled", "other_batch", "not_utf8", "row_too_long"} == set(ROW_CODES)
     _send(stage, _row(good), *(row for row, _ in bad))
     outcome = courier.collect("aurora")
     assert _counts(outcome) == (1, 1, len(bad), 0)
@@ -119,6 +132,123 @@ def test_collect_one_bad_row_of_every_code(stage: Stage, make_courier: MakeCouri
     assert SECRET not in text
     assert "Jane" not in text
     assert [row["clip_ref"] for row in _accepted(stage)] == [good]
+
+
+def test_collect_says_which_rows_are_not_utf8(stage: Stage, make_courier: MakeCourier) -> None:
+    courier = delivered(stage, make_courier)
+    one, two = _refs(stage)[:2]
+    content = _jsonl(_row(one)) + _jsonl(_row(two, text="cafe")).replace(b"cafe", b"caf\xe9")
+    _put(stage, f"{AURORA}.1.jsonl.pgp", _seal(stage, content, stage.vendors["aurora"].key))
+    assert _counts(courier.collect("aurora")) == (1, 1, 1, 0)
+    [row] = _report(stage)["rejected"]
+    assert (row["row_number"], row["code"], row["fix"]) == (2, "not_utf8", ROW_CODES["not_utf8"])
+
+
+def test_collect_rows_of_the_vendors_other_batches(stage: Stage, make_courier: MakeCourier) -> None:
+    """It is told which row belongs elsewhere, and nothing of what other vendors have."""
+    tomorrow = NIGHT + timedelta(days=1)
+    courier = delivered(stage, make_courier)
+    make_courier(stage, NOW + timedelta(days=1)).night(tomorrow)
+    other = _ledger(stage).batches(vendor="aurora", night=tomorrow)[0]
+    place = stage.root / "crosswalk" / tomorrow.isoformat() / f"{other.batch_id}.crosswalk.parquet"
+    elsewhere = pq.read_table(place)["clip_ref"][0].as_py()
+    _send(stage, _row(elsewhere), _row(_refs(stage, BOREALIS)[0]), _row(_refs(stage)[0]))
+    assert _counts(courier.collect("aurora")) == (1, 1, 2, 0)
+    assert [row["code"] for row in _report(stage)["rejected"]] == ["other_batch", "unknown_ref"]
+
+
+def test_collect_reports_each_code_once_and_lists_only_so_many(
+    stage: Stage, make_courier: MakeCourier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbound, "_MAX_LISTED", 2)
+    courier = delivered(stage, make_courier)
+    _send(stage, *[_row("b" * 32)] * 3, *[_row(_refs(stage)[0], status="x")] * 2, _row(_refs(stage)[0]))
+    courier.collect("aurora")
+    report = _report(stage)
+    assert report["rejected_by_code"] == {"bad_status": 2, "unknown_ref": 3}
+    assert (report["received_rows"], report["accepted_rows"], report["rejected_rows"]) == (6, 1, 5)
+    assert ([row["row_number"] for row in report["rejected"]], report["not_listed_rows"]) == ([1, 2], 3)
+
+
+def test_every_reason_to_refuse_a_file_says_what_to_do() -> None:
+    """Found in the code itself: no refusal without a way out for the vendor."""
+    package = Path(inbound.__file__).parent
+    reasons = {reason for reason, _ in SIGNATURE_FAULTS.values()}
+    for path in package.glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        reasons |= set(re.findall(r'Return(?:Untrusted|Unreadable)\(\s*"(\w+)"', text))
+        reasons |= set(re.findall(r'return "(\w+)", "it is not', text))
+    assert reasons == set(FILE_FIXES)
+
+
+# -- what must alert somebody ----------------------------------------------------------------------------------
+
+
+def test_collect_withholds_what_is_sensitive_at_once_and_raises_an_alarm(
+    stage: Stage, make_courier: MakeCourier, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Transcribed, loaded and read by analysts; then the vendor says what it is: gone without another verb."""
+    courier = delivered(stage, make_courier)
+    one, two, three = _refs(stage)[:3]
+    _send(stage, _row(one, text="yes"), _row(two, text="yes"), _row(three, text="yes"))
+    courier.returns("aurora")
+    assert _warehouse(stage, "SELECT count(*) FROM transcripts") == [(3,)]
+    _send(stage, _row(one, status="sensitive", revision=1), _row(two, status="distress", revision=1), n=2)
+    with caplog.at_level(logging.WARNING, "clip_courier"):
+        outcome = courier.collect("aurora")
+    assert (outcome.counts["sensitive"], outcome.counts["distress"]) == (1, 1)
+    assert _warehouse(stage, "SELECT count(*), min(status) FROM transcripts") == [(1, "transcribed")]
+    assert _warehouse(stage, "SELECT count(*) FROM scores") <= [(1,)]
+    logged = {(record.levelname, "distress" in record.getMessage()) for record in caplog.records}
+    assert {("WARNING", False), ("ERROR", True)} <= logged
+    assert SECRET not in caplog.text
+    status = courier.status()
+    assert (status.counts["sensitive"], status.counts["distress"]) == (1, 1)
+    assert [line for line in status.lines if "ALERT" in line and "distress" in line]
+
+
+def test_collect_withholds_also_what_a_run_that_broke_off_took(
+    stage: Stage, make_courier: MakeCourier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from clip_courier.courier import Courier
+
+    courier = delivered(stage, make_courier)
+    ref = _refs(stage)[0]
+    _send(stage, _row(ref))
+    courier.returns("aurora")
+    _send(stage, _row(ref, status="distress", revision=1), n=2)
+
+    class Crash(Exception):
+        pass
+
+    def crash(_: object) -> Outcome:
+        raise Crash
+
+    with monkeypatch.context() as patch, pytest.raises(Crash):
+        patch.setattr(Courier, "load", crash)
+        courier.collect("aurora")
+    assert _warehouse(stage, "SELECT count(*) FROM transcripts") == [(1,)]
+    make_courier(stage).collect("aurora")
+    assert _warehouse(stage, "SELECT count(*) FROM transcripts") == [(0,)]
+
+
+def test_collect_says_what_is_overdue_until_every_clip_is_answered(
+    stage: Stage, make_courier: MakeCourier, caplog: pytest.LogCaptureFixture
+) -> None:
+    delivered(stage, make_courier)
+    refs = _refs(stage)
+    late = make_courier(stage, NOW + timedelta(days=30))
+    # One clip answered as often as there are clips: all others are owed.
+    _send(stage, *[_row(refs[0], revision=n) for n in range(len(refs))])
+    with caplog.at_level(logging.WARNING, "clip_courier"):
+        assert late.collect("aurora").counts["overdue"] == 1
+    assert f"{len(refs) - 1} clips are owed" in caplog.text
+    [failure, *_] = late.overdue("aurora").failures
+    assert type(failure) is ReturnOverdue
+    assert not make_courier(stage).overdue().failures
+    _send(stage, *[_row(ref, status="no_speech", text=None) for ref in refs[1:]], n=9)
+    assert "overdue" not in late.collect("aurora").counts
+    assert not late.overdue("aurora").failures
 
 
 def test_collect_a_good_row_after_its_bad_twin(stage: Stage, make_courier: MakeCourier) -> None:
@@ -165,8 +295,6 @@ def test_collect_every_format(stage: Stage, make_courier: MakeCourier, truth: di
 
 
 def _unsigned(stage: Stage) -> bytes:
-    import subprocess
-
     from clip_courier.gpg_home import temporary_home
 
     content = _jsonl(_row(_refs(stage)[0]))
@@ -243,6 +371,76 @@ def test_collect_refuses_a_file_that_is_too_large(
     monkeypatch.setattr(inbound, "MAX_OPENED_BYTES", 1000)
     courier.collect("aurora")
     assert _report(stage)["reason"] == "too_large"
+
+
+def _encrypted(stage: Stage, content: bytes, *options: str) -> bytes:
+    """By gpg itself, to us, whatever the content is."""
+    from clip_courier.gpg_home import temporary_home
+
+    with temporary_home() as home:
+        gpg = ["gpg", "--homedir", str(home), "--batch", "--quiet", "--trust-model", "always"]
+        key = stage.vendors["aurora"].key
+        subprocess.run([*gpg, "--import"], input=(key.private_key + stage.our_key.public_key).encode(), check=True)
+        command = [*gpg, "--recipient", stage.our_key.fingerprint, *options, "--encrypt"]
+        return subprocess.run(command, input=content, check=True, capture_output=True).stdout
+
+
+def _compressed(packets: bytes, times: int = 1) -> bytes:
+    """An OpenPGP packet of ZIP-compressed packets, RFC 4880 §5.6, that repeats them."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    first, again = (packer.compress(packets) + packer.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
+    return b"\xa3\x01" + first + again * (times - 1) + b"\x03\x00"
+
+
+def _small_and_far_too_long(stage: Stage) -> bytes:
+    return _encrypted(stage, b"\n" * (400 << 20), "--sign", "--compress-algo", "zip", "-z", "9")
+
+
+def _packets_within_packets(stage: Stage) -> bytes:
+    """Kilobytes that unpack to 60 GB of marker packets, none of which is plaintext."""
+    inner = _compressed(b"\xca\x03PGP" * 3_000_000, times=4_000)
+    return _encrypted(stage, _compressed(inner), "--no-literal", "--compress-algo", "none")
+
+
+@pytest.mark.parametrize("make", [_small_and_far_too_long, _packets_within_packets])
+def test_collect_stops_what_expands(
+    stage: Stage, make_courier: MakeCourier, make: Callable[[Stage], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    courier = delivered(stage, make_courier)
+    bomb = make(stage)
+    assert len(bomb) < 2_000_000
+    _put(stage, f"{AURORA}.1.jsonl.pgp", bomb)
+    _send(stage, _row(_refs(stage)[1]), n=2)
+    monkeypatch.setattr(pgp, "MAX_OPENING_S", 3)
+    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert _counts(courier.collect("aurora")) == (2, 1, 0, 1)
+    assert time.monotonic() - began < 15
+    # Of what is opened two copies are held; the first test of a session also pays for libraries.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 3 * inbound.MAX_OPENED_BYTES >> 10
+    assert _report(stage)["reason"] == "too_large"
+
+
+@pytest.mark.parametrize(
+    ("file_format", "content"),
+    [
+        (
+            "labelstudio.json",
+            '[{{"data": {{"clip_ref": "{0}"}}, "annotations": [{{"completed_by": 3, "created_at":'
+            ' "2026-11-20T09:30:00Z", "result": [{{"value": {{"text": ["so"]}}}}]}}]}}]',
+        ),
+        ("stm", "{0} 1 speaker 0.0 1.0 <o> so"),
+        ("ctm", "{0} 1 0.0 0.5 so"),
+    ],
+)
+def test_collect_what_annotation_tools_export(
+    stage: Stage, make_courier: MakeCourier, file_format: str, content: str
+) -> None:
+    courier = delivered(stage, make_courier)
+    ref = _refs(stage)[0]
+    sealed = _seal(stage, content.format(ref).encode(), stage.vendors["aurora"].key)
+    _put(stage, f"{AURORA}.1.{file_format}.pgp", sealed)
+    assert _counts(courier.collect("aurora")) == (1, 1, 0, 0)
+    assert [(row["clip_ref"], row["text"]) for row in _accepted(stage)] == [(ref, "so")]
 
 
 @pytest.mark.parametrize(

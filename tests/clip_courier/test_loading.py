@@ -1,18 +1,28 @@
 """The warehouse of a real night: what analysts see, and what nobody may find in it."""
 
+import csv
 import hashlib
 import json
+import re
+import secrets
+import shutil
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
+from clip_courier import loading, recalls
 from clip_courier.courier import Courier
 from clip_courier.ledger import Ledger
 from clip_courier.model import stamp
 from clip_courier.pgp import OwnKey, open_keyring
+from clip_courier.tables import Tables
 from clip_courier_demo.stage import Stage
 from conftest import NIGHT, NOW
 from snapshots import (
@@ -20,9 +30,11 @@ from snapshots import (
     MakeCourier,
     crosswalk_of,
     delivered,
+    files_under,
     landing_copy,
     manifested,
     persons_of,
+    refs_with,
     returned,
     withdraw,
 )
@@ -94,6 +106,59 @@ def test_load_what_was_delivered_and_said(stage: Stage, make_courier: MakeCourie
     assert all(abs(found[stratum] - rate) < 1e-9 for stratum, rate in wanted.items())
 
 
+def test_load_scores_what_the_transcriber_started_from(
+    stage: Stage, make_courier: MakeCourier, truth: dict[str, str]
+) -> None:
+    returned(stage, make_courier, truth).load()
+    chosen = "SELECT count(*) FROM scores s JOIN transcripts t USING (clip_key, batch_id) WHERE chosen_rank"
+    assert _query(stage, f"{chosen} = 1") > [(0,)]
+    # The first hypothesis has one count, whichever way it came to be compared.
+    same = "chosen_hits = hits AND chosen_substitutions = substitutions AND chosen_character_hits = character_hits"
+    assert _query(stage, f"{chosen} = 1 AND {same}") == _query(stage, f"{chosen} = 1")
+    assert _query(stage, f"{chosen} IS NULL AND chosen_hits IS NOT NULL") == [(0,)]
+    wrong = "chosen_substitutions + chosen_deletions + chosen_hits <> words"
+    assert _query(stage, f"SELECT count(*) FROM scores WHERE {wrong}") == [(0,)]
+
+
+def test_load_compares_what_vendors_made_of_one_clip() -> None:
+    """By the statement and the counts that `load` runs; three vendors make three pairs."""
+    rows = [
+        {
+            "clip_key": key,
+            "batch_id": f"{vendor}-1",
+            "vendor": vendor,
+            "locale": "en-GB",
+            "status": status,
+            "text": text,
+        }
+        for key, vendor, status, text in [
+            ("k1", "a", "transcribed", "Turn the light on."),
+            ("k1", "c", "transcribed", "turn the lights on please"),
+            ("k1", "b", "transcribed", "turn the light on"),
+            ("k2", "a", "no_speech", "said nonetheless"),
+            ("k2", "b", "transcribed", "well"),
+        ]
+    ]
+    with Tables() as tables:
+        tables.register("overlapped", pa.Table.from_pylist(rows))
+        found = loading._compared(tables.run("overlap_pairs")).to_pylist()
+    told = {
+        (row["clip_key"], row["vendor"], row["other_vendor"]): tuple(
+            row[name] for name in ("status", "other_status", "words", "other_words", "errors", "slots")
+        )
+        for row in found
+    }
+    assert told == {
+        ("k1", "a", "b"): ("transcribed", "transcribed", 4, 4, 0, 4),
+        ("k1", "a", "c"): ("transcribed", "transcribed", 4, 5, 2, 5),
+        ("k1", "b", "c"): ("transcribed", "transcribed", 4, 5, 2, 5),
+        ("k2", "a", "b"): ("no_speech", "transcribed", None, None, None, None),
+    }
+    said = found[1]["said"]
+    assert (len(said), len(set(said))) == (9, 6)
+    assert found[3]["said"] is None
+
+
 def test_load_keeps_no_canary(
     stage: Stage, make_courier: MakeCourier, truth: dict[str, str], canaries: list[str]
 ) -> None:
@@ -136,9 +201,14 @@ def test_load_shows_nothing_of_sensitive_rows(stage: Stage, make_courier: MakeCo
     )
     courier.collect("aurora")
     courier.load()
-    shown = dict(_query(stage, "SELECT status, text FROM transcripts"))
-    assert (shown["sensitive"], shown["distress"]) == (None, None)
-    assert shown["transcribed"] is not None
+    assert _query(stage, "SELECT DISTINCT status FROM transcripts ORDER BY 1") == [("no_speech",), ("transcribed",)]
+    counted = _query(
+        stage, "SELECT reason, count(*), count(clip_key) FROM rejections WHERE stage = 'collect' GROUP BY 1"
+    )
+    assert sorted(counted) == [("distress", 1, 0), ("sensitive", 1, 0)]
+    assert _query(stage, "SELECT sensitive_rows, distress_rows FROM returns") == [(1, 1)]
+    # The vendor has answered for them.
+    assert _query(stage, "SELECT returned_clips FROM vendor_scorecard WHERE vendor = 'aurora'") == [(4,)]
     assert _query(stage, "SELECT count(*) FROM transcripts WHERE note LIKE '%zebra%'") == [(0,)]
     assert _query(stage, "SELECT count(*) FROM scores") <= [(1,)]
 
@@ -251,3 +321,171 @@ def test_load_an_empty_root(stage: Stage, courier: Courier) -> None:
     assert courier.load().is_new
     assert not courier.load().is_new
     assert _query(stage, "SELECT count(*) FROM clips") == [(0,)]
+
+
+# -- nothing is lost, nothing stays --------------------------------------------------------------------------------
+
+
+def _row_counts(stage: Stage) -> dict[int, tuple[int, int, int, int, int]]:
+    return {
+        c.n: (c.received_rows, c.rejected_rows, c.loaded_rows, c.superseded_rows, c.forgotten_rows)
+        for c in _ledger(stage).row_counts("aurora")
+    }
+
+
+def test_load_accounts_for_every_row_of_every_file(stage: Stage, make_courier: MakeCourier, tmp_path: Path) -> None:
+    """Corrections, repetitions and refused rows at random over four files, against a slow twin; then a recall."""
+    courier = delivered(stage, make_courier)
+    crosswalk = crosswalk_of(stage, AURORA)
+    refs = crosswalk["clip_ref"].to_pylist()
+    random = Random(11)
+    wanted: dict[int, list[int]] = {}
+    standing: dict[str, tuple[int, int]] = {}
+    seen: set[tuple[str, int]] = set()
+    accepted_of: dict[int, list[tuple[str, int]]] = {}
+    for n in range(1, 5):
+        rows, accepted_of[n], rejected = [], [], 0
+        for _ in range(40):
+            ref, revision, is_bad = random.choice(refs), random.randrange(4), random.random() < 0.2
+            rows.append(_row(ref, revision=revision, **({"status": "?"} if is_bad else {})))
+            if is_bad or (ref, revision) in seen:
+                rejected += 1
+                continue
+            seen.add((ref, revision))
+            accepted_of[n].append((ref, revision))
+            standing[ref] = max(standing.get(ref, (-1, 0)), (revision, n))
+        wanted[n] = [40, rejected]
+        _send(stage, rows, n=n)
+        courier.returns("aurora")
+
+    def expected(gone: set[str]) -> dict[int, tuple[int, ...]]:
+        counts = {}
+        for n, rows in accepted_of.items():
+            forgotten = sum(ref in gone for ref, _ in rows)
+            loaded = sum(standing[ref] == (revision, n) and ref not in gone for ref, revision in rows)
+            counts[n] = (*wanted[n], loaded, len(rows) - forgotten - loaded, forgotten)
+        return counts
+
+    assert _row_counts(stage) == expected(set())
+    assert all(row[0] == sum(row[1:]) for row in _row_counts(stage).values())
+    columns = "received_rows, rejected_rows, loaded_rows, superseded_rows, forgotten_rows"
+    assert _query(stage, f"SELECT n, {columns} FROM returns ORDER BY n") == [
+        (n, *row) for n, row in expected(set()).items()
+    ]
+    assert _query(stage, "SELECT count(*) FROM transcripts") == [(len(standing),)]
+    persons = persons_of(crosswalk, set(refs[:2]))
+    landing = landing_copy(stage, tmp_path)
+    withdraw(landing, persons, LATER)
+    make_courier(stage, LATER, CLIP_COURIER_LANDING=str(landing)).recall()
+    gone = refs_with(crosswalk, persons)
+    assert _row_counts(stage) == expected(gone)
+    assert courier.verify().counts["batches"] == 2
+
+
+def _holding(stage: Stage, marker: str) -> set[Path]:
+    """Every file under the root that holds the text: as bytes, as a value of Parquet, or as one of the warehouse."""
+    found = set()
+    for path in files_under(stage.root):
+        content = path.read_bytes()
+        if path.suffix == ".parquet":
+            content += repr(pq.read_table(path).to_pylist()).encode()
+        if marker.encode() in content:
+            found.add(path.relative_to(stage.root))
+    return found
+
+
+def test_load_after_an_erasure_leaves_no_byte_of_it(stage: Stage, make_courier: MakeCourier, tmp_path: Path) -> None:
+    """Markers that no compression hides: random keys in the analysts' file, random words in what was returned."""
+    courier = delivered(stage, make_courier)
+    rows = crosswalk_of(stage, AURORA).to_pylist()
+    persons = set(rows[0]["person_ids"])
+    gone = [row for row in rows if set(row["person_ids"]) & persons]
+    kept = next(row for row in rows if not set(row["person_ids"]) & persons)
+    said = {row["clip_ref"]: secrets.token_hex(16) for row in [*gone, kept]}
+    _send(stage, [_row(ref, text=f"yes {word}", note=f"no {word}") for ref, word in said.items()])
+    courier.returns("aurora")
+    warehouse = Path("warehouse", "clip_courier.duckdb")
+    for row in [*gone, kept]:
+        assert warehouse in _holding(stage, row["clip_key"])
+        assert {path.parts[0] for path in _holding(stage, said[row["clip_ref"]])} == {"crosswalk"}
+    landing = landing_copy(stage, tmp_path)
+    withdraw(landing, persons, LATER)
+    later = make_courier(stage, LATER, CLIP_COURIER_LANDING=str(landing))
+    later.recall()
+    later.load()
+    tombstone = {Path("crosswalk", "recalled", f"{AURORA}.1.parquet")}
+    for row in gone:
+        assert _holding(stage, row["clip_key"]) <= tombstone
+        assert _holding(stage, said[row["clip_ref"]]) == set()
+    assert warehouse in _holding(stage, kept["clip_key"])
+    assert _holding(stage, said[kept["clip_ref"]])
+
+
+def test_load_a_clip_that_is_recalled_and_not_yet_forgotten(
+    stage: Stage, make_courier: MakeCourier, truth: dict[str, str], tmp_path: Path
+) -> None:
+    """The tombstone alone keeps it out: a `recall` that broke off right after it."""
+    courier = returned(stage, make_courier, truth)
+    crosswalk = crosswalk_of(stage, AURORA)
+    persons = persons_of(crosswalk, {crosswalk["clip_ref"][0].as_py()})
+    landing = landing_copy(stage, tmp_path)
+    withdraw(landing, persons, LATER)
+
+    class Crash(Exception):
+        pass
+
+    def crash(*_: object) -> None:
+        raise Crash
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Crash):
+        patch.setattr(recalls, "forget", crash)
+        make_courier(stage, LATER, CLIP_COURIER_LANDING=str(landing)).recall()
+    courier.load()
+    gone = refs_with(crosswalk, persons)
+    keys = {row["clip_key"] for row in crosswalk.to_pylist() if row["clip_ref"] in gone}
+    for table in ("clips", "transcripts", "scores"):
+        assert not keys & {key for (key,) in _query(stage, f"SELECT clip_key FROM {table}")}
+
+
+def test_load_makes_only_the_nights_anew_that_have_changed(
+    stage: Stage, make_courier: MakeCourier, truth: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from clip_courier import loading
+
+    made: list[object] = []
+    make = loading._make_night
+    monkeypatch.setattr(loading, "_make_night", lambda night, *rest: (made.append(night), make(night, *rest)))
+    returned(stage, make_courier, truth).load()
+    tomorrow = make_courier(stage, NOW + timedelta(days=1))
+    tomorrow.night(NIGHT + timedelta(days=1))
+    tomorrow.load()
+    assert made == [NIGHT, NIGHT + timedelta(days=1)]
+    before = sorted(_query(stage, "FROM clips") + _query(stage, "FROM transcripts"), key=repr)
+    # All of it again, from nothing: the same.
+    shutil.rmtree(stage.root / "crosswalk" / "facts")
+    (stage.root / "warehouse" / "built_from.json").unlink()
+    tomorrow.load()
+    assert made[2:] == made[:2]
+    assert sorted(_query(stage, "FROM clips") + _query(stage, "FROM transcripts"), key=repr) == before
+
+
+FORMULAS = ("=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(1)", "\t=1", "\r=1", "=yes", "-no", "+ yes", "= = yes", "--yes")
+
+
+def test_load_no_cell_of_an_export_is_a_formula(stage: Stage, make_courier: MakeCourier, tmp_path: Path) -> None:
+    """Whatever a vendor writes, a sheet that is exported from the warehouse computes nothing when it is opened."""
+    courier = delivered(stage, make_courier)
+    refs = crosswalk_of(stage, AURORA)["clip_ref"].to_pylist()
+    told = zip(refs, FORMULAS, strict=False)
+    _send(stage, [_row(ref, text=text, note=text, annotator_ref=text) for ref, text in told])
+    courier.returns("aurora")
+    tables = [name for (name,) in _query(stage, "SELECT table_name FROM duckdb_tables()")]
+    cells = []
+    for table in tables:
+        sheet = tmp_path / f"{table}.csv"
+        _query(stage, f"COPY {table} TO '{sheet}' (HEADER, DELIMITER ',')")
+        with sheet.open(newline="", encoding="utf-8") as file:
+            cells += [cell for row in csv.reader(file) for cell in row]
+    assert "yes" in cells
+    numbers = {cell for cell in cells if re.fullmatch(r"-?\d+(\.\d+)?(e-?\d+)?", cell)}
+    assert [cell for cell in set(cells) - numbers if cell[:1] in set("=+-@\t\r\n")] == []

@@ -199,6 +199,17 @@ def test_collect_a_late_return_of_a_recalled_clip(
     assert (outcome.counts["accepted"], outcome.counts["rejected"]) == (crosswalk.num_rows - len(gone), len(gone))
     report = json.loads((stage.vendors["aurora"].home / "reports" / f"{AURORA}.1.json").read_text())
     assert {row["clip_ref"]: row["code"] for row in report["rejected"]} == dict.fromkeys(gone, "recalled")
+    # The vendor had been told: it is on record as a breach, and shown as one.
+    [counts] = Ledger(f"sqlite:///{stage.root / 'ledger.sqlite'}").row_counts("aurora")
+    assert (counts.received_rows, counts.rejected_rows, counts.breach_rows) == (
+        crosswalk.num_rows,
+        len(gone),
+        len(gone),
+    )
+    assert outcome.counts["breach"] == len(gone)
+    status = courier.status()
+    assert status.counts["breaches"] == len(gone)
+    assert [line for line in status.lines if "ALERT" in line]
     spoken = files_under(stage.root / "crosswalk" / "returns")
     assert not gone & {ref for path in spoken for ref in pq.read_table(path)["clip_ref"].to_pylist()}
 
@@ -222,6 +233,50 @@ def test_recall_takes_a_signed_receipt(
     assert courier.recall().is_new
     assert [recall.state for recall in _recalls(stage)] == ["RECEIPTED"]
     assert not courier.recall().is_new
+
+
+def _told(stage: Stage) -> dict[str, Any]:
+    path = stage.vendors["aurora"].home / "reports" / f"{AURORA}.recall-1.json"
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def test_recall_tells_the_vendor_what_is_wrong_with_its_receipt(
+    stage: Stage, make_courier: MakeCourier, tmp_path: Path
+) -> None:
+    courier, notice = _noticed(stage, make_courier, tmp_path)
+    key, refs = stage.vendors["aurora"].key, notice["clip_refs"]
+    _receipt(stage, key, json.dumps({"batch_id": AURORA, "n": 1, "clip_refs": refs[1:]}).encode())
+    assert courier.recall().is_new
+    told = _told(stage)
+    assert (told["state"], told["reason"], told["missing_clip_refs"]) == ("refused", "incomplete", refs[:1])
+    assert told["fix"] == recalls.RECEIPT_FIXES["incomplete"]
+    # Told once; the receipt that lies there stays refused.
+    again = courier.recall()
+    assert not again.is_new
+    assert "refused_receipts" in str(again.counts)
+    _receipt(stage, make_key("mallory"), json.dumps({"batch_id": AURORA, "n": 1, "clip_refs": refs}).encode())
+    courier.recall()
+    assert (_told(stage)["reason"], _told(stage)["fix"]) == ("wrong_signer", recalls.FILE_FIX)
+    _receipt(stage, key, json.dumps({"batch_id": AURORA, "n": 1, "clip_refs": refs}).encode())
+    courier.recall()
+    assert (_told(stage)["state"], _told(stage)["reason"]) == ("accepted", None)
+    assert courier.verify()
+
+
+def test_collect_of_a_clip_that_the_vendor_cannot_know_is_recalled_is_no_breach(
+    stage: Stage, make_courier: MakeCourier, truth: dict[str, str], tmp_path: Path
+) -> None:
+    delivered(stage, make_courier)
+    persons, gone = _somebody(crosswalk_of(stage, AURORA))
+    landing = landing_copy(stage, tmp_path)
+    withdraw(landing, persons, LATER)
+    fields = json.loads(stage.environ["AIRFLOW_CONN_SFTP_AURORA"])
+    down = {"AIRFLOW_CONN_SFTP_AURORA": json.dumps({**fields, "port": 1}), "CLIP_COURIER_LANDING": str(landing)}
+    make_courier(stage, LATER, **down).recall()
+    stage.vendors["aurora"].work(truth, LATER)
+    outcome = make_courier(stage, LATER, CLIP_COURIER_LANDING=str(landing)).collect("aurora")
+    assert outcome.counts["rejected"] == len(gone)
+    assert "breach" not in outcome.counts
 
 
 def test_recall_takes_no_other_receipt(stage: Stage, make_courier: MakeCourier, tmp_path: Path) -> None:

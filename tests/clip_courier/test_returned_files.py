@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from clip_courier import returned_files
 from clip_courier.errors import ReturnUnreadable
-from clip_courier.returned_files import FORMATS, RETURNED, read_returned
+from clip_courier.returned_files import FORMATS, TOOL_FORMATS, read_returned
+from clip_courier.returned_rows import RETURNED
 
 COLUMNS = ("clip_ref", "status", "text", "chosen_rank", "annotator_ref", "submitted_at", "revision", "note")
 AT = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
@@ -122,7 +123,7 @@ def test_read_returned_one_row_in_windows_1252(file_format: str) -> None:
     lines = _written(bad, file_format).decode().encode("cp1252").splitlines(keepends=True)
     content = _written(good, file_format) + lines[-1]
     rows = read_returned(content, file_format).to_pylist()
-    assert [(row["text"], row["problem"]) for row in rows] == [("größe", None), (None, "unreadable_row")]
+    assert [(row["text"], row["problem"]) for row in rows] == [("größe", None), (None, "not_utf8")]
 
 
 def test_read_returned_rows_that_are_no_rows() -> None:
@@ -203,7 +204,7 @@ def test_read_returned_parquet_values_that_python_cannot_hold() -> None:
     latin = pa.array([b"caf\xe9", b"good"], pa.binary()).view(pa.string())
     for column, values, wanted in (
         ("submitted_at", far, [None, "unreadable_row"]),
-        ("text", latin, ["unreadable_row", None]),
+        ("text", latin, ["not_utf8", None]),
     ):
         place = ARROW.get_field_index(column)
         table = pa.Table.from_pylist([ROW, ROW], ARROW).set_column(place, column, values)
@@ -264,3 +265,221 @@ def test_read_returned_more_rows_than_any_batch_has(file_format: str, monkeypatc
     with pytest.raises(ReturnUnreadable) as refused:
         read_returned(_written([ROW] * 4, file_format), file_format)
     assert refused.value.reason == "too_many_rows"
+
+
+def test_read_returned_says_which_rows_are_not_utf8() -> None:
+    bad = _line().replace(b"good", b"g\xff\xfed")
+    assert _problems(_line() + bad + _line() + bad) == [None, "not_utf8", None, "not_utf8"]
+    header, row = _written([ROW], "csv").splitlines()
+    sheet = b"\n".join([header, row, row.replace(b"good", b"g\xe9"), row])
+    assert _problems(sheet, "csv") == [None, "not_utf8", None]
+    task = json.dumps([_task("b" * 32), _task("a" * 32)]).encode()
+    assert _problems(task.replace(b"good day", b"g\xe9", 1), "labelstudio.json") == ["not_utf8", None]
+    stm = b"a 1 s 0 1 ok\nb 1 s 0 1 caf\xe9\nc 1 s 0 1 ok\n"
+    assert _problems(stm, "stm") == [None, "not_utf8", None]
+
+
+@pytest.mark.parametrize("field", ["clip_ref", "status", "annotator_ref"])
+def test_read_returned_fields_that_are_too_long(field: str) -> None:
+    for file_format in FORMATS:
+        rows = [{**ROW, field: "x" * 200}, {**ROW, field: "x" * 201}]
+        assert _problems(_written(rows, file_format), file_format) == [None, f"bad_{field}"]
+
+
+@pytest.mark.parametrize("file_format", ["jsonl", "csv"])
+def test_read_returned_rows_that_are_too_long(file_format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(returned_files, "MAX_ROW_BYTES", 1000)
+    content = _written([{**ROW, "note": "x" * 1001}, ROW], file_format)
+    assert _problems(content, file_format) == ["row_too_long", None]
+
+
+# What hides or reorders text, and blanks of other widths; the rest of Unicode stays as it is.
+@given(text=st.text(st.characters(exclude_categories=["Cn"]), max_size=40))
+def test_read_returned_cleans_text_like_a_slow_twin(text: str) -> None:
+    import unicodedata
+
+    wanted = ""
+    for c in text:
+        if c in "\n\t\u200c\u200d":
+            wanted += c
+        elif c.isspace():
+            wanted += " "
+        elif unicodedata.category(c) == "Cs":
+            wanted += "?"
+        elif unicodedata.category(c) not in ("Cc", "Cf", "Co"):
+            wanted += c
+    for content, file_format in ((_line(text=text), "jsonl"), (_parquet_of(text), "parquet")):
+        if file_format == "jsonl" or "?" not in wanted:
+            assert read_returned(content, file_format)["text"].to_pylist() == [wanted.strip()]
+
+
+def _parquet_of(text: str) -> bytes:
+    return _written([{**ROW, "text": text.encode("utf-8", "replace").decode()}], "parquet")
+
+
+# -- Parquet as others write it --------------------------------------------------------------------------------
+
+
+def _parquet_with(**columns: pa.Array) -> bytes:
+    table = pa.Table.from_pylist([ROW, ROW], ARROW)
+    for name, values in columns.items():
+        table = table.set_column(table.schema.get_field_index(name), name, values)
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "wanted"),
+    [
+        ("text", pa.array([b"raw", None], pa.binary()), ["bad_text", None]),
+        ("text", pa.array(["good", "day"], pa.large_string()), [None, None]),
+        ("text", pa.array(["good", "day"]).dictionary_encode(), [None, None]),
+        ("text", pa.array([["a"], None], pa.list_(pa.string())), ["bad_text", None]),
+        ("text", pa.nulls(2), [None, None]),
+        ("note", pa.array([1, None], pa.int8()), ["bad_note", None]),
+        ("revision", pa.array([2**31, 0], pa.int64()), ["bad_revision", None]),
+        ("revision", pa.array([2**63, 1], pa.uint64()), ["bad_revision", None]),
+        ("revision", pa.array([1.0, None]), ["bad_revision", None]),
+        ("revision", pa.array(["1", "x"]), [None, "bad_revision"]),
+        ("chosen_rank", pa.array([True, None]), ["bad_chosen_rank", None]),
+        ("chosen_rank", pa.array([1, 2], pa.int64()), [None, None]),
+        ("submitted_at", pa.array(["2026-11-20T09:30:00Z", "soon"]), [None, None]),
+        ("submitted_at", pa.array([2**62, 0], pa.timestamp("ms")), ["unreadable_row", None]),
+    ],
+)
+def test_read_returned_parquet_columns_of_other_types(column: str, values: pa.Array, wanted: list[str | None]) -> None:
+    assert _problems(_parquet_with(**{column: values}), "parquet") == wanted
+
+
+def test_read_returned_parquet_without_the_columns_that_may_be_left_out() -> None:
+    table = pa.Table.from_pylist([ROW], ARROW).select(["clip_ref", "status", "annotator_ref", "submitted_at"])
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    [row] = read_returned(sink.getvalue(), "parquet").to_pylist()
+    assert (row["text"], row["chosen_rank"], row["revision"], row["problem"]) == (None, None, 0, None)
+
+
+# -- annotation tools ------------------------------------------------------------------------------------------
+
+
+def _task(ref: str, *results: dict[str, Any], **annotation: Any) -> dict[str, Any]:
+    said = {"from_name": "transcription", "type": "textarea", "value": {"text": ["good day"]}}
+    about = {"completed_by": {"id": 4, "email": "who@example.org"}, "updated_at": "2026-11-20T09:30:00.123Z"}
+    return {
+        "id": 1,
+        "data": {"audio": f"/data/upload/2/1a2b3c4d-{ref}.flac"},
+        "annotations": [{"was_cancelled": False, "result": list(results) or [said], **about, **annotation}],
+    }
+
+
+def _from_tool(
+    content: object, file_format: str = "labelstudio.json", at: datetime | None = AT
+) -> list[dict[str, Any]]:
+    raw = content if isinstance(content, str) else json.dumps(content)
+    return list(read_returned(raw.encode(), file_format, at).to_pylist())
+
+
+def test_label_studio_tasks_become_rows() -> None:
+    ref = "a" * 32
+    [row] = _from_tool([_task(ref)])
+    assert (row["clip_ref"], row["status"], row["text"], row["annotator_ref"]) == (ref, "transcribed", "good day", "4")
+    assert (row["problem"], row["chosen_rank"]) == (None, None)
+    assert row["submitted_at"] == AT.replace(microsecond=123_000)
+    # A changed annotation replaces, one that is exported again does not.
+    [later] = _from_tool([_task(ref, updated_at="2026-11-20T09:31:00Z")])
+    assert later["revision"] == row["revision"] + 60
+    assert _from_tool([_task(ref)]) == [row]
+
+
+def test_label_studio_segments_choices_and_notes() -> None:
+    def said(start: float, text: str, name: str = "transcription") -> dict[str, Any]:
+        return {"from_name": name, "value": {"start": start, "text": [text]}}
+
+    def chosen(choice: str, name: str = "status") -> dict[str, Any]:
+        return {"from_name": name, "type": "choices", "value": {"choices": [choice]}}
+
+    ref = "b" * 32
+    rows = _from_tool(
+        [
+            _task(ref, said(2.5, "world"), said(0.5, "hello"), said(0, "noisy", "note")),
+            _task(ref, chosen("no_speech")),
+            _task(ref, chosen("loud", "noise"), chosen("distress", "what")),
+            _task(ref, said(0, "x"), chosen("loud", "noise")),
+            _task(ref, chosen("done")),
+        ]
+    )
+    assert [(row["status"], row["text"], row["note"]) for row in rows] == [
+        ("transcribed", "hello world", "noisy"),
+        ("no_speech", None, None),
+        ("distress", None, None),
+        ("transcribed", "x", None),
+        ("done", None, None),
+    ]
+
+
+def test_label_studio_what_is_not_answered_or_not_a_task() -> None:
+    unanswered = {"data": {"audio": "x"}, "annotations": []}
+    tasks = [unanswered, _task("a" * 32, was_cancelled=True), 7, {"annotations": [3]}, {"annotations": "none"}]
+    assert [row["problem"] for row in _from_tool([*tasks, _task("c" * 32)])] == ["unreadable_row"] * 3 + [None]
+    two = _task("a" * 32)
+    two["data"]["other"] = "b" * 32 + ".flac"
+    assert [row["clip_ref"] for row in _from_tool([two])] == [None]
+    two["data"]["clip_ref"] = "b" * 32
+    assert [row["clip_ref"] for row in _from_tool([two])] == ["b" * 32]
+    for content in ("{}", "[", "[" * 100_000):
+        with pytest.raises(ReturnUnreadable):
+            read_returned(content.encode(), "labelstudio.json")
+
+
+def test_stm_segments_become_a_row_a_clip() -> None:
+    one, two, three = "a" * 32, "b" * 32, "c" * 32
+    stm = f""";; LABEL "o" "all" "everything"
+;; annotator_ref: t7
+;; revision: 2
+{two}.flac 1 spk 1.50 2.00 <o,f0> (uh) {{ world / word / @ }}
+{two}.flac 1 spk 0.00 1.50 hello
+{one} 1 spk 0 1
+no line of the format
+{three} A inter 0.0 3.0 IGNORE_TIME_SEGMENT_IN_SCORING
+{three} A inter 3.0 2.0 ends before it begins
+"""
+    rows = _from_tool(stm, "stm")
+    assert [(row["row_number"], row["clip_ref"], row["status"], row["text"], row["problem"]) for row in rows] == [
+        (4, two, "transcribed", "hello uh world", None),
+        (6, one, "no_speech", None, None),
+        (7, None, None, None, "unreadable_row"),
+        (8, three, "unintelligible", None, None),
+        (9, None, None, None, "unreadable_row"),
+    ]
+    assert {(row["annotator_ref"], row["revision"], row["submitted_at"]) for row in rows[:2]} == {("t7", 2, AT)}
+
+
+def test_ctm_words_become_a_row_a_clip() -> None:
+    one, two = "a" * 32, "b" * 32
+    ctm = f""";; from a tool
+{one} 1 0.50 0.20 world 0.99
+{one} 1 0.10 0.20 hello
+{two} A * * <ALT_BEGIN>
+{two} A 0.00 0.1 first
+{two} A * * <ALT>
+{two} A 0.00 0.1 other
+{two} A * * <ALT_END>
+{two} A 0.20 0.1 @
+{two} A x 0.1 word
+"""
+    rows = _from_tool(ctm, "ctm")
+    assert [(row["row_number"], row["clip_ref"], row["text"], row["problem"]) for row in rows] == [
+        (2, one, "hello world", None),
+        (5, two, "first", None),
+        (10, None, None, "unreadable_row"),
+    ]
+    assert {(row["annotator_ref"], row["submitted_at"]) for row in rows[:2]} == {("unnamed", AT)}
+
+
+@pytest.mark.parametrize("file_format", TOOL_FORMATS)
+@given(content=st.binary(max_size=200) | st.text("ab1 ;{}()/<>.\n", max_size=200).map(str.encode))
+def test_read_returned_any_bytes_of_a_tool(file_format: str, content: bytes) -> None:
+    with suppress(ReturnUnreadable):
+        numbers = read_returned(content, file_format)["row_number"].to_pylist()
+        assert numbers == sorted(set(numbers))

@@ -59,6 +59,13 @@ def test_load_is_started_by_the_asset_that_the_others_announce(dags: dict[str, A
     assert "clip_courier_facts" in repr(dags["load_warehouse"].timetable)
 
 
+def test_overdue_returns_fail_the_run_and_hide_no_other_failure(dags: dict[str, Any]) -> None:
+    """A task of its own, first and last: as the only last one it would decide alone what the run's state is."""
+    tasks = dags["collect_returns"].task_dict
+    assert tasks["check_due"].upstream_task_ids == tasks["check_due"].downstream_task_ids == set()
+    assert {task.task_id for task in dags["collect_returns"].leaves} == {"collect", "check_due"}
+
+
 def test_every_dag_says_what_it_is_and_tries_again_with_growing_waits(dags: dict[str, Any]) -> None:
     for dag in dags.values():
         assert dag.doc_md

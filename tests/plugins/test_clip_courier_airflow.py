@@ -64,7 +64,9 @@ def test_run_skips_a_closed_gate_and_what_has_nothing_to_do(bridge: Any) -> None
         bridge.run(lambda: Outcome("collect", is_new=False), skip_when_idle=True)
 
 
-@pytest.mark.parametrize("kind", [errors.HostKeyMismatch, errors.LoginRefused, errors.ContractBroken])
+@pytest.mark.parametrize(
+    "kind", [errors.HostKeyMismatch, errors.LoginRefused, errors.ContractBroken, errors.ReturnOverdue]
+)
 def test_run_fails_at_once_what_a_second_try_cannot_mend(bridge: Any, kind: type[errors.CourierError]) -> None:
     from airflow.sdk.exceptions import AirflowFailException
 

@@ -1,1 +1,1 @@
-INSERT INTO clips BY NAME SELECT * FROM delivered_clips ORDER BY clip_key
+INSERT INTO clips BY NAME SELECT * FROM delivered_clips

@@ -1,13 +1,15 @@
 -- Every returned row with the first code that keeps it out, or none. Reads: returned (one row a returned row, all text
--- already parsed), batch (the crosswalk's rows of that batch), earlier (clip_ref, revision: accepted before),
--- recalled (clip_ref), known_status (status).
+-- already parsed), batch (the crosswalk's rows of that batch), others (clip_ref: of the vendor's other batches), earlier
+-- (clip_ref, revision: accepted before), recalled (clip_ref), known_status (status).
 WITH judged AS (
     SELECT
         r.*,
         b.clip_key,
         CASE
-            WHEN r.problem IS NOT NULL THEN r.problem
+            -- First, whatever else is wrong with it: the vendor should not have the clip any more.
             WHEN r.clip_ref IN (SELECT clip_ref FROM recalled) THEN 'recalled'
+            WHEN r.problem IS NOT NULL THEN r.problem
+            WHEN b.clip_key IS NULL AND r.clip_ref IN (SELECT clip_ref FROM others) THEN 'other_batch'
             WHEN b.clip_key IS NULL THEN 'unknown_ref'
             WHEN r.status IS NULL OR r.status NOT IN (SELECT status FROM known_status) THEN 'bad_status'
             WHEN r.status = 'transcribed' AND coalesce(trim(r.text), '') = '' THEN 'missing_text'

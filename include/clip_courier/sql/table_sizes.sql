@@ -1,1 +1,1 @@
-SELECT table_name, estimated_size AS rows FROM duckdb_tables() ORDER BY table_name
+SELECT table_name, estimated_size AS rows FROM duckdb_tables() WHERE NOT temporary ORDER BY table_name
