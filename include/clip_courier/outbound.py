@@ -550,3 +550,4 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes, modified: float) -> No
     member = tarfile.TarInfo(name)
     member.size, member.mtime, member.mode = len(content), int(modified), 0o644
     tar.addfile(member, io.BytesIO(content))
+    tar.members.clear()  # it would remember every one of them
