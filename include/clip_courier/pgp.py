@@ -5,6 +5,7 @@ python-gnupg runs gpg and keeps its pipes moving; its own conclusions (`ok`, `va
 each of them is wrong for some message. `openpgp_rules` judges gpg's status lines instead.
 """
 
+import fcntl
 import hashlib
 import io
 import logging
@@ -185,6 +186,7 @@ class Keyring:
     ) -> rules.Answer:
         """gpg runs from a thread of its own, so that the writer keeps the caller's: its connections, its interrupts."""
         reading, writing = os.pipe()
+        _widen(writing)
         source, sink = os.fdopen(reading, "rb", CHUNK_BYTES), os.fdopen(writing, "wb", CHUNK_BYTES)
         with ThreadPoolExecutor(1, "seal") as thread:
             sealing = thread.submit(self._encrypt, source, key, signed=signed, output=str(part))
@@ -269,6 +271,13 @@ class Keyring:
         return self._gpg.answer
 
 
+def _widen(pipe: int) -> None:
+    """Let a pipe hold a whole piece, where the system can: by default both ends change places every 64 KiB."""
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        with suppress(OSError):  # a limit of the system's for one user
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, CHUNK_BYTES)
+
+
 @contextmanager
 def _private_file(path: Path) -> Iterator[Path]:
     """`whole_file`, there from the start and readable by nobody else."""
@@ -302,6 +311,8 @@ class _Gpg(gnupg.GPG):  # type: ignore[misc]
 
     def _open_subprocess(self, *arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
         self.process = super()._open_subprocess(*arguments, **options)
+        if self.process.stdin is not None:
+            _widen(self.process.stdin.fileno())
         return self.process
 
     def _read_response(self, stream: Any, result: rules.Answer) -> None:
