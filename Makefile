@@ -23,9 +23,14 @@ check: dev ## lint, format, types, layers
 	@.venv/bin/mypy --strict include
 	@.venv/bin/lint-imports
 
-bench: runtime ## the measurements in benchmarks/
-	@set -- benchmarks/*.py; [ -e "$$1" ] || { echo "nothing to measure: there is no benchmarks/*.py"; exit 0; }; \
-	for script; do echo "== $$script"; $(PYTHON) "$$script" || exit 1; done
+bench: runtime | .venv-bench ## the measurements in benchmarks/
+	@set -- benchmarks/*.py; for script; do echo "== $$script"; $(PYTHON) "$$script" || exit 1; done
+
+# What only the contenders need, beside .venv: the measurements put it on their path.
+.venv-bench: benchmarks/requirements.txt | runtime
+	@rm -rf $@
+	@.venv/bin/uv pip install -q --python $(PYTHON) --target $@ --require-hashes --no-deps -r $<
+	@touch $@
 
 deploy-env: runtime ## fresh secrets and stand-in vendors for docker-compose.yaml
 	@$(PYTHON) deploy/make_env.py
@@ -38,6 +43,8 @@ lock: dev ## pin the requirements again; UPGRADE=-U takes newer releases
 	@$(COMPILE) $(UPGRADE) deploy/requirements.in -o deploy/requirements.txt \
 		$$(sed -n 's/^\([A-Za-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.txt | sort -u)
 	@$(COMPILE) $(UPGRADE) requirements-dev.in -o requirements-dev.txt
+	@$(COMPILE) $(UPGRADE) benchmarks/requirements.in -o benchmarks/requirements.txt \
+		$$(sed -n 's/^\([A-Za-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.txt | sort -u)
 
 clean: ## remove caches; .venv and var/ stay
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -300,9 +300,9 @@ def _facts_of(root: Root, random: np.random.Generator, persons: pa.Array, rows: 
         **{name: words - wrong["substitutions"] - wrong["deletions"] for name in _numbers() if "hits" in name},
     }
     buckets = facts.bucket_of(pa.chunked_array([speakers]))
-    for (kind, schema), columns in zip(
-        loading.FACTS.items(), (clips, clips | transcripts, clips | scores), strict=True
-    ):
+    made = {"delivered_clips": clips, "masked_transcripts": clips | transcripts, "scored": clips | scores}
+    for kind, columns in made.items():
+        schema = loading.FACTS[kind]
         full = {f.name: columns.get(f.name) if columns.get(f.name) is not None else pa.nulls(count) for f in schema}
         facts.spool(root, kind, pa.table(full).cast(schema), buckets, batch_id)
     return batch_id

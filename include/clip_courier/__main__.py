@@ -24,6 +24,7 @@ from clip_courier.model import Outcome, Progress, silent
 from clip_courier.settings import credentials_from, load_settings
 
 VERBS = {
+    "plan": "show what select would choose, stratum by stratum, and what limits it; changes nothing",
     "select": "choose the night's sample of lawful clips",
     "validate": "judge the sample's metadata and audio",
     "manifest": "cut de-identified batches for the vendors",
@@ -68,6 +69,7 @@ def _run(asked: argparse.Namespace, progress: Progress) -> Outcome:
     courier = Courier(settings, lambda conn_id: credentials_from(os.environ, conn_id), clock, progress)
     night = asked.night or clock().date()
     verbs: dict[str, Callable[[], Outcome]] = {
+        "plan": lambda: courier.plan(night),
         "select": lambda: courier.select(night),
         "validate": lambda: courier.validate(night),
         "manifest": lambda: courier.manifest(night, asked.vendor),

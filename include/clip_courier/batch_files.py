@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,13 +19,16 @@ from clip_courier.tables import Tables
 WITHHELD = pa.schema([("clip_key", pa.string()), ("reason", pa.string())])
 
 
-def read_crosswalk(folder: NightFolder, batch_id: str) -> pa.Table:
-    """What joins the refs of a batch to clips and persons.
+def read_crosswalk(
+    folder: NightFolder, batch_id: str, columns: list[str] | None = None, since: datetime | None = None
+) -> pa.Table:
+    """What joins the refs of a batch to clips and persons; only some columns, only recordings from `since` on.
 
     Raises:
         CrosswalkMissing: without it nothing can be matched or recalled.
     """
-    return read_own(folder.crosswalk(batch_id), f"the crosswalk of batch {batch_id}")
+    filters = [("recorded_at", ">=", since)] if since else None
+    return read_own(folder.crosswalk(batch_id), f"the crosswalk of batch {batch_id}", columns, filters)
 
 
 def current(folder: NightFolder, batch_id: str) -> tuple[pa.Table, pa.Table]:
@@ -45,14 +49,16 @@ def current(folder: NightFolder, batch_id: str) -> tuple[pa.Table, pa.Table]:
     return rows, private
 
 
-def read_own(path: Path, what: str) -> pa.Table:
+def read_own(
+    path: Path, what: str, columns: list[str] | None = None, filters: list[tuple[str, str, Any]] | None = None
+) -> pa.Table:
     """A private file of ours.
 
     Raises:
         CrosswalkMissing: it is not there, or is damaged.
     """
     try:
-        return pq.read_table(path)
+        return pq.read_table(path, columns=columns, filters=filters)
     except FileNotFoundError:
         raise CrosswalkMissing(f"{what} is not there") from None
     except (OSError, pa.ArrowException):

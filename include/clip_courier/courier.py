@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clip_courier import inbound, loading, manifests, outbound, quality, recalls, selection
+from clip_courier import inbound, loading, manifests, outbound, quality, recalls, selection, warehouse
 from clip_courier.batch_files import overdue, read_crosswalk
 from clip_courier.errors import (
     ConnectionInvalid,
@@ -24,6 +24,7 @@ from clip_courier.errors import (
     ReturnOverdue,
     VendorUnknown,
 )
+from clip_courier.holdings import Holdings
 from clip_courier.landing import Landing
 from clip_courier.ledger import CANCELLED, RETURNED, WITH_VENDOR, Batch, Ledger
 from clip_courier.model import (
@@ -63,16 +64,25 @@ class Courier:
 
     def select(self, night: date) -> Outcome:
         """Stage 1: who may be heard, and a sample of them."""
-        given = selection.Selection(
+        with self._working(f"night-{night}"):
+            return _logged(selection.select(self._root.night(night), self._clock(), self._selection(night)))
+
+    def plan(self, night: date) -> Outcome:
+        """What `select` would choose, stratum by stratum, and what limits it; nothing is written."""
+        return selection.plan(night, self._clock(), self._selection(night))
+
+    def _selection(self, night: date) -> selection.Selection:
+        policy, holdings = self._policy(), self._holdings(night)
+        return selection.Selection(
             landing=self._landing,
-            policy=self._policy(),
+            policy=policy,
             sampling_key=self._credentials("clip_courier_sampling"),
             pseudonyms=self._pseudonyms(night),
-            taken=lambda: self._taken(night),
+            taken=lambda: holdings.taken(recalls.tombstones(self._root)),
             set_aside=lambda: self._rejected_before(night),
+            exposure=lambda: holdings.exposure(policy.sampling.exposure_days),
+            spread=lambda: warehouse.spread_of_scores(self._root.warehouse),
         )
-        with self._working(f"night-{night}"):
-            return _logged(selection.select(self._root.night(night), self._clock(), given))
 
     def validate(self, night: date) -> Outcome:
         """Stage 2: Great Expectations over the sample."""
@@ -84,13 +94,15 @@ class Courier:
         vendors = self._settings.vendors()
         if vendor is not None:
             self._settings.vendor(vendor)
-        folder = self._root.night(night)
+        folder, holdings = self._root.night(night), self._holdings(night)
         given = manifests.Cutting(
             landing=self._landing,
             ledger=self._ledger,
             pseudonyms=self._pseudonyms(night),
             vocabulary=lambda: self._vocabulary(folder),
-            taken=lambda: self._taken(night),
+            taken=lambda: holdings.taken(recalls.tombstones(self._root)),
+            held=holdings.held,
+            call_distance_seconds=self._policy().sampling.call_distance_seconds,
             progress=self._progress,
         )
         with self._working(f"night-{night}"):
@@ -320,14 +332,10 @@ class Courier:
         if lapsed:
             raise GateClosed(f"vendor {vendor.name}: {', '.join(lapsed)} not valid on {today}")
 
-    def _taken(self, night: date) -> pa.Table:
-        """Clips that other nights' batches hold, and those that were recalled."""
-        batches = [b for b in self._ledger.batches() if b.state != CANCELLED and b.night_date != night]
-        held = [read_crosswalk(self._root.night(b.night_date), b.batch_id).select(["clip_id"]) for b in batches]
-        recalled = recalls.tombstones(self._root).select(["clip_id"])
-        parts = [_marked(table, is_recalled=False) for table in held] + [_marked(recalled, is_recalled=True)]
-        once = pa.concat_tables(parts).group_by("clip_id").aggregate([("is_recalled", "max")])
-        return once.rename_columns(selection.TAKEN.names).cast(selection.TAKEN)
+    def _holdings(self, night: date) -> Holdings:
+        """A clip that may be drawn was recorded within retention, so a vendor that has it got it since."""
+        since = self._clock() - timedelta(days=self._policy().sampling.retention_days + 1)
+        return Holdings(self._root, self._ledger, night, since)
 
     def _rejected_before(self, night: date) -> pa.Table:
         """Clips that validation rejected on other nights."""
@@ -380,10 +388,6 @@ class Courier:
             remote_root=vendor.remote_root,
         )
         return lambda: connect(endpoint)
-
-
-def _marked(clips: pa.Table, *, is_recalled: bool) -> pa.Table:
-    return clips.append_column("is_recalled", pa.array([int(is_recalled)] * clips.num_rows, pa.int8()))
 
 
 def _private_key(connection: Connection) -> str:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from clip_courier.batch_files import read_own, rows_except
 from clip_courier.model import Root, write_parquet, write_text
 
-KINDS: Final = ("delivered_clips", "masked_transcripts", "scored")
+KINDS: Final = ("delivered_clips", "masked_transcripts", "scored", "compared")
 _DIGITS: Final = "0123456789abcdef"
 # Two letters of the pseudonyms' alphabet (base32) a bucket: they are uniform, being of a keyed hash.
 _BUCKET_OF_LETTER: Final = {

@@ -15,8 +15,9 @@ from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow.dataset import dataset
 
-from clip_courier import facts, scoring, warehouse
+from clip_courier import facts, normalisation, scoring, warehouse
 from clip_courier.batch_files import count_returned, read_own, rows_except
 from clip_courier.ledger import ACCEPTED, LOADED, REFUSED, RETURNED, Batch, Ledger, Return, RowCounts, parse_stamp
 from clip_courier.model import CLIPS, NightFolder, Outcome, Root, write_text
@@ -38,7 +39,9 @@ _CROSSWALK: Final = pa.schema(
         ("recorded_at", _AT),
         ("duration_ms", pa.int32()),
         ("inclusion_probability", pa.float64()),
+        ("is_withheld", pa.bool_()),
         ("speaker_key", pa.string()),
+        ("speaker_keys", pa.list_(pa.string())),
         ("hypotheses", CLIPS.field("hypotheses").type),
     ]
 )
@@ -102,7 +105,9 @@ DELIVERED_CLIPS: Final = pa.schema(
         ("duration_ms", pa.int32()),
         ("inclusion_probability", pa.float64()),
         ("is_overlap", pa.bool_()),
+        ("is_withheld", pa.bool_()),
         ("speaker_key", pa.string()),
+        ("speaker_keys", pa.list_(pa.string())),
     ]
 )
 _MASKED: Final = pa.schema(
@@ -119,15 +124,19 @@ _MASKED: Final = pa.schema(
         ("note", pa.string()),
     ]
 )
-_COUNTS: Final = ("substitutions", "deletions", "insertions", "hits")
 _SCORED: Final = pa.schema(
+    [("clip_key", pa.string()), ("batch_id", pa.string()), ("vendor", pa.string()), *scoring.SCORE]
+)
+# What two vendors returned for one clip; texts are not kept.
+_COMPARED: Final = pa.schema(
     [
         ("clip_key", pa.string()),
         ("batch_id", pa.string()),
         ("vendor", pa.string()),
-        ("rules", pa.string()),
-        *((name, pa.int32()) for name in ("words", *_COUNTS)),
-        *((name, pa.int32()) for name in ("characters", *(f"character_{name}" for name in _COUNTS))),
+        ("other_vendor", pa.string()),
+        ("status", pa.string()),
+        ("other_status", pa.string()),
+        *scoring.COMPARISON,
     ]
 )
 _REFUSED: Final = pa.schema(
@@ -141,15 +150,23 @@ _REFUSED: Final = pa.schema(
     ]
 )
 _FUNNEL: Final = pa.schema(
-    [("night", pa.date32()), ("step", pa.string()), ("reason", pa.string()), ("clips", pa.int64())]
+    [
+        ("night", pa.date32()),
+        ("step", pa.string()),
+        ("reason", pa.string()),
+        ("stratum", pa.string()),
+        ("clips", pa.int64()),
+        ("hours", pa.float64()),
+    ]
 )
 # What analysts ask of transcripts and scores by: kept beside them, for joining ten million clips takes seconds.
 _ASKED_BY: Final[Mapping[str, tuple[str, ...]]] = {
     "masked_transcripts": ("stratum", "locale", "is_overlap"),
     "scored": (
         *("stratum", "product", "locale", "recorded_week", "duration_ms"),
-        *("inclusion_probability", "speaker_key"),
+        *("inclusion_probability", "is_overlap", "is_withheld", "speaker_key", "speaker_keys"),
     ),
+    "compared": ("speaker_key", "speaker_keys"),
 }
 
 
@@ -161,7 +178,10 @@ FACTS: Final[Mapping[str, pa.Schema]] = {
     "delivered_clips": DELIVERED_CLIPS,
     "masked_transcripts": _with_clips("masked_transcripts", _MASKED),
     "scored": _with_clips("scored", _SCORED),
+    "compared": _with_clips("compared", _COMPARED),
 }
+# Scored at once: their texts and what is computed of them are in memory, some 10 KB a row.
+_ROWS_AT_ONCE: Final = 8192
 # Rows that a transcriber found too hard to read on: nobody reads them a second time.
 _NOT_SHOWN: Final = frozenset({"sensitive", "distress"})
 
@@ -209,7 +229,7 @@ def _mark_loaded(ledger: Ledger, batches: list[Batch], now: datetime) -> None:
 
 def _digest_of_inputs(given: Loading, batches: list[Batch], returns: list[Return], now: datetime) -> str:
     """Of files by name, size and time of writing, of the ledger's rows, and of the rules; LOADED says nothing new."""
-    digest = hashlib.sha256(f"{scoring.RULES} {warehouse.rules()}\n".encode())
+    digest = hashlib.sha256(f"{normalisation.RULES} {warehouse.rules()}\n".encode())
     for path in _input_files(given.root):
         state = path.stat()
         digest.update(f"{path.relative_to(given.root.path)} {state.st_size} {state.st_mtime_ns}\n".encode())
@@ -255,7 +275,7 @@ def _refresh(given: Loading, batches: list[Batch], returns: list[Return], now: d
 
 def _digest_of_night(batches: list[Batch], accepted: Mapping[str, list[Return]]) -> str:
     """Of what its facts follow from. What was recalled is erased from them, which makes nothing anew."""
-    rules = (scoring.RULES, warehouse.rules(), redaction_rules(), *map(str, FACTS.values()))
+    rules = (normalisation.RULES, warehouse.rules(), redaction_rules(), *map(str, FACTS.values()))
     digest = hashlib.sha256(repr(rules).encode())
     for batch in batches:
         files = [(one.n, one.sha256) for one in accepted[batch.batch_id]]
@@ -271,23 +291,35 @@ def _make_night(
     redactor = Redactor(given.vocabulary(folder))
     with Tables() as tables:
         tables.register("ledger_batches", pa.Table.from_pylist([_dated(b.__dict__) for b in batches], _LEDGER_BATCHES))
-        _view_or_empty(tables, "crosswalk", [folder.crosswalk(b.batch_id) for b in batches], _CROSSWALK)
+        # Of an older version a crosswalk may lack a column: it is null there.
+        crosswalks = [str(folder.crosswalk(b.batch_id)) for b in batches]
+        tables.register("crosswalk", dataset(crosswalks, _CROSSWALK, format="parquet"))
         clips = rows_except(tables.run("delivered_clips"), "clip_key", gone)
         facts.spool(given.root, "delivered_clips", clips, facts.bucket_of(clips["speaker_key"]), night.isoformat())
+        overlapped = []
         for batch in batches:
             returned = [given.root.returned(batch.batch_id, one.n) for one in accepted[batch.batch_id]]
             _view_or_empty(tables, "returned", returned, _RETURNED)
             current = rows_except(tables.run("current_transcripts"), "clip_key", gone)
             made = {
                 "masked_transcripts": _masked(current, redactor, given.pseudonyms(night)),
-                "scored": pa.Table.from_pylist(_scored(current.to_pylist()), _SCORED),
+                "scored": _scored(current),
             }
             ours = clips.filter(pc.equal(clips["batch_id"], batch.batch_id))
             for kind, rows in made.items():
-                of_clip = ours.take(pc.index_in(rows["clip_key"], ours["clip_key"].combine_chunks()))
-                columns = {name: of_clip[name] for name in _ASKED_BY[kind]}
-                full = pa.table({**{name: rows[name] for name in rows.column_names}, **columns}).cast(FACTS[kind])
-                facts.spool(given.root, kind, full, facts.bucket_of(of_clip["speaker_key"]), batch.batch_id)
+                _spool(kind, rows, ours, batch.batch_id, given.root)
+            shared = ours["clip_key"].filter(ours["is_overlap"]).combine_chunks()
+            overlapped.append(current.filter(pc.is_in(current["clip_key"], shared)))
+        tables.register("overlapped", pa.concat_tables(overlapped))
+        _spool("compared", _compared(tables.run("overlap_pairs")), clips, night.isoformat(), given.root)
+
+
+def _spool(kind: str, rows: pa.Table, clips: pa.Table, name: str, root: Root) -> None:
+    """Rows with what is asked of their clips, each under the bucket of its person."""
+    of_clip = clips.take(pc.index_in(rows["clip_key"], clips["clip_key"].combine_chunks()))
+    columns = {column: of_clip[column] for column in _ASKED_BY[kind]}
+    full = pa.table({**{column: rows[column] for column in rows.column_names}, **columns}).cast(FACTS[kind])
+    facts.spool(root, kind, full, facts.bucket_of(of_clip["speaker_key"]), name)
 
 
 def _relations(given: Loading, batches: list[Batch], returns: list[Return]) -> dict[str, pa.Table | list[Path]]:
@@ -344,25 +376,26 @@ def _redacted(texts: pa.ChunkedArray, locales: pa.ChunkedArray, redactor: Redact
     return pa.array([None if text is None else redactor.redact(text, locale) for text, locale in pairs], pa.string())
 
 
-def _scored(current: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Errors of hypothesis 1 for every transcribed clip that has one."""
-    scored = []
-    for row in current:
-        if row["status"] != "transcribed" or row["hypothesis"] is None:
-            continue
-        words = scoring.word_errors(row["text"], row["hypothesis"])
-        characters = scoring.character_errors(row["text"], row["hypothesis"])
-        scored.append(
-            {
-                **{name: row[name] for name in ("clip_key", "batch_id", "vendor")},
-                "rules": scoring.RULES,
-                "words": words.length,
-                "characters": characters.length,
-                **{name: getattr(words, name) for name in _COUNTS},
-                **{f"character_{name}": getattr(characters, name) for name in _COUNTS},
-            }
-        )
-    return scored
+def _scored(current: pa.Table) -> pa.Table:
+    """Errors of every transcribed clip that has a first hypothesis."""
+    is_text = pc.and_(pc.equal(current["status"], "transcribed"), pc.is_valid(current["hypothesis"]))
+    return _by_part(current.filter(is_text), scoring.score, _SCORED)
+
+
+def _compared(pairs: pa.Table) -> pa.Table:
+    """What two vendors made of one clip, of every such clip."""
+    return _by_part(pairs, scoring.compare, _COMPARED)
+
+
+def _by_part(rows: pa.Table, found_of: Callable[[pa.RecordBatch], pa.RecordBatch], schema: pa.Schema) -> pa.Table:
+    """The rows' columns of the schema beside what is found of them, a part at a time."""
+    own = [name for name in schema.names if name in rows.column_names]
+    parts = [
+        pa.Table.from_arrays([*part.select(own).columns, *found_of(part).columns], schema=schema)
+        for part in rows.to_batches(max_chunksize=_ROWS_AT_ONCE)
+        if part.num_rows
+    ]
+    return pa.concat_tables([schema.empty_table(), *parts])
 
 
 def _refused(given: Loading, batches: list[Batch], returns: list[Return]) -> Iterable[dict[str, Any]]:
@@ -403,8 +436,14 @@ def _funnel(root: Root) -> Iterable[dict[str, Any]]:
             counts = json.loads(folder.funnel.read_text(encoding="utf-8"))
             for reason, clips in counts["refused"].items():
                 yield {"night": folder.night, "step": "refused", "reason": reason, "clips": clips}
-            for step in ("clips", "eligible", "selected"):
-                yield {"night": folder.night, "step": step, "clips": counts[step]}
+            for step in ("clips", "eligible", "set_aside", "overheard", "selected"):
+                yield {"night": folder.night, "step": step, "clips": counts.get(step, 0)}
+            for one in counts.get("plan", []):
+                of = {"night": folder.night, "stratum": one["stratum"]}
+                yield {**of, "step": "stratum_eligible", "clips": one["eligible"], "hours": one["eligible_hours"]}
+                yield {**of, "step": "stratum_wanted", "hours": one["wanted_hours"]}
+                yield {**of, "step": "stratum_budget", "reason": one["limit"], "hours": one["budget_hours"]}
+                yield {**of, "step": "stratum_chosen", "clips": one["chosen"], "hours": one["chosen_hours"]}
         if folder.quality.exists():
             counts = json.loads(folder.quality.read_text(encoding="utf-8"))
             for reason, clips in counts["reasons"].items():

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clip_courier import audio
+from clip_courier.assignment import LEFT_OUT, assign
 from clip_courier.batch_files import read_crosswalk, rows_except
 from clip_courier.errors import AudioUnusable, GateClosed
 from clip_courier.landing import Landing
@@ -36,7 +37,6 @@ from clip_courier.redaction import Redactor
 from clip_courier.settings import Vendor
 from clip_courier.tables import Tables
 
-LEFT_OUT = pa.schema([("clip_key", pa.string()), ("vendor", pa.string()), ("reason", pa.string())])
 # Room in a sealed batch for what is not a clip: the tar's end and its padding to records of 10 KiB, header and README,
 # Parquet's footer, and what OpenPGP puts around it all.
 _OVERHEAD_BYTES = 32 * 1024
@@ -50,13 +50,18 @@ _HYPOTHESES = MANIFEST.field("hypotheses").type
 
 @dataclass(frozen=True)
 class Cutting:
-    """What `manifest` needs beside the night. `vocabulary` is asked once, when there is a clip to send."""
+    """What `manifest` needs beside the night. `vocabulary` is asked once, when there is a clip to send.
+
+    `taken` and `held` are what other nights' batches hold: clip_id, and the columns of assignment.HELD.
+    """
 
     landing: Landing
     ledger: Ledger
     pseudonyms: Pseudonyms
     vocabulary: Callable[[], Mapping[str, frozenset[str]]]
     taken: Callable[[], pa.Table]
+    held: Callable[[], pa.Table]
+    call_distance_seconds: int
     progress: Progress
 
 
@@ -94,43 +99,22 @@ def _assignment(folder: NightFolder, vendors: Sequence[Vendor], given: Cutting, 
     """Who gets what, decided once a night: a vendor that is added later takes nothing that another one has."""
     if not folder.assigned.exists():
         validated = pq.read_table(folder.require(folder.validated, "validate"))
-        with Tables() as tables:
-            tables.register("validated", validated)
-            tables.register("taken", given.taken())
-            tables.register("lawful", _lawful(validated, vendors, folder))
-            capacity = {v.name: round(v.hours_per_night * 3_600_000) for v in vendors}
-            tables.register(
-                "capacity",
-                pa.table(
-                    {
-                        "vendor": pa.array(list(capacity), pa.string()),
-                        "capacity_ms": pa.array(list(capacity.values()), pa.int64()),
-                    }
-                ),
-            )
-            rows = tables.run("assigned")
-        refused = rows.filter(pc.is_valid(rows["reason"])).select(["clip_key", "vendor", "reason"]).cast(LEFT_OUT)
+        rows, refused = assign(
+            validated,
+            vendors,
+            folder.night,
+            given.held(),
+            given.taken(),
+            timedelta(seconds=given.call_distance_seconds),
+        )
         write_parquet(refused, folder.left_out("assignment"))
-        write_parquet(rows.filter(pc.is_valid(rows["vendor"])).drop_columns(["reason"]), folder.assigned)
+        write_parquet(rows, folder.assigned)
     left_out = pq.read_table(folder.left_out("assignment"))
     reasons = _tally(left_out["reason"].to_pylist())
     outcome.counts["left_out"] = reasons
     if reasons:
         outcome.say("manifest: left out: " + ", ".join(f"{reason} {clips}" for reason, clips in reasons.items()))
     return pq.read_table(folder.assigned)
-
-
-def _lawful(validated: pa.Table, vendors: Sequence[Vendor], folder: NightFolder) -> pa.Table:
-    """Which vendor may have clips of which country and locale on this night."""
-    pairs = sorted({(row["country"], row["locale"]) for row in validated.select(["country", "locale"]).to_pylist()})
-    allowed = [
-        {"vendor": vendor.name, "country": country, "locale": locale}
-        for vendor in vendors
-        for country, locale in pairs
-        if vendor.may_receive(country, folder.night) and vendor.speaks(locale)
-    ]
-    schema = pa.schema([("vendor", pa.string()), ("country", pa.string()), ("locale", pa.string())])
-    return pa.Table.from_pylist(allowed, schema)
 
 
 def _cut_for(
@@ -228,13 +212,18 @@ def _with_refs(rows: pa.Table, vendor: Vendor, given: Cutting) -> tuple[pa.Table
     persons = rows["person_ids"].to_pylist()
     redactor = Redactor(given.vocabulary())
     shown = [
-        None if said is None else [{"rank": h["rank"], "text": redactor.redact(h["text"], locale)} for h in said]
-        for said, locale in zip(rows["hypotheses"].to_pylist(), rows["locale"].to_pylist(), strict=True)
+        None
+        if said is None or is_withheld
+        else [{"rank": h["rank"], "text": redactor.redact(h["text"], locale)} for h in said]
+        for said, locale, is_withheld in zip(
+            *(rows[name].to_pylist() for name in ("hypotheses", "locale", "is_withheld")), strict=True
+        )
     ]
     added: dict[str, pa.Array] = {
         "clip_ref": pa.array(given.pseudonyms.refs(vendor.name, "clip", rows["clip_id"].to_pylist()), pa.string()),
         "speaker_refs": pa.array([sorted(ref_of[p] for p in ids) for ids in persons], pa.list_(pa.string())),
         "speaker_key": pa.array([min(key_of[p] for p in ids) for ids in persons], pa.string()),
+        "speaker_keys": pa.array([sorted(key_of[p] for p in ids) for ids in persons], pa.list_(pa.string())),
         "shown_hypotheses": pa.array(shown, _HYPOTHESES),
         "room_bytes": pa.array(map(_room, rows["flac_bytes"].to_pylist(), persons, shown), pa.int64()),
     }

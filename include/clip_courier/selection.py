@@ -1,16 +1,23 @@
 """Stage 1, `select`: who may be heard at all (contracts §2), and a small sample of them.
 
-Each clip is refused for the first of `REFUSALS` that holds, so that the funnel adds up to the input. The sample takes,
-in a keyed order, at most a number of clips a person (every participant counts) and then a number of seconds a stratum.
+Each clip is refused for the first of `REFUSALS` that holds, so that the funnel adds up to the input. The sample is
+drawn in two phases, so that every cap is a limit and every inclusion probability is known beforehand:
 
-The stored inclusion probability is nominal: min(1, cap / clips of the busiest participant) × min(1, budget / seconds
-left in the stratum). It is exact for clips of one person where the budget does not bind, else an approximation.
+1. Thinning within person. A person with more clips than the cap has as many cells as may be taken of them, each a run
+   of like clips; a clip survives when it has the lowest keyed hash in the cells of all its participants, which happens
+   with probability 1 / rivals (a hard-core thinning: Matérn 1960, "Spatial Variation", type II).
+2. Systematic sampling within stratum, with unequal probabilities, in the order of length (Madow 1949), at a level that
+   depends on the plan and on who is eligible, and not on who survived (`sampling_plan`).
+
+π = q / rivals is exact but for the rare nights in which the survivors overflow a budget and are cut. docs/sampling.md.
 """
 
 import base64
 import binascii
+import hashlib
+import hmac
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -18,10 +25,12 @@ from typing import Any
 import pyarrow as pa
 
 from clip_courier.errors import ConnectionInvalid
+from clip_courier.holdings import EXPOSURE, TAKEN
 from clip_courier.landing import Landing
 from clip_courier.model import PURPOSE, Connection, NightFolder, Outcome, stamp, utc, write_parquet, write_text
 from clip_courier.pseudonyms import OURSELVES, Pseudonyms
-from clip_courier.settings import Policy
+from clip_courier.sampling_plan import BILLED_STEP_MS, hits, planned
+from clip_courier.settings import Policy, Sampling
 from clip_courier.tables import Tables
 
 # In this order; the first that holds is the reason. `malformed` is a row without a value that the contract demands.
@@ -41,18 +50,16 @@ REFUSALS = (
     "already_delivered",
 )
 
-# Clips that other nights have taken, with whether they were recalled: clip_id, is_recalled.
-TAKEN = pa.schema([("clip_id", pa.string()), ("is_recalled", pa.bool_())])
 # Clips that validation rejected on other nights: drawn again, they would only be rejected again.
 SET_ASIDE = pa.schema([("clip_id", pa.string())])
-_HMAC_BLOCK_BYTES = 64
 
 
 @dataclass(frozen=True)
 class Selection:
     """What `select` needs beside the night: the landing zone, the policies, the keys, and what other nights did.
 
-    `taken` has the columns of TAKEN, `set_aside` those of SET_ASIDE.
+    `taken`, `set_aside` and `exposure` have the columns of TAKEN, SET_ASIDE and EXPOSURE; `spread` is the standard
+    deviation of past scores by stratum.
     """
 
     landing: Landing
@@ -61,6 +68,9 @@ class Selection:
     pseudonyms: Pseudonyms
     taken: Callable[[], pa.Table]
     set_aside: Callable[[], pa.Table] = SET_ASIDE.empty_table
+    exposure: Callable[[], pa.Table] = EXPOSURE.empty_table
+    spread: Callable[[], Mapping[str, float]] = dict
+    threads: int | None = None
 
 
 def select(folder: NightFolder, now: datetime, given: Selection) -> Outcome:
@@ -72,55 +82,166 @@ def select(folder: NightFolder, now: datetime, given: Selection) -> Outcome:
     if folder.selected.exists() and folder.funnel.exists():
         done = json.loads(folder.funnel.read_text(encoding="utf-8"))
         return Outcome("select", done, [f"select: night {folder.night} was selected at {done['now']}"], is_new=False)
-    rows, counts = _draw(now, given)
+    rows, counts = _draw(folder.night, now, given)
     keys = given.pseudonyms.refs(OURSELVES, "clip", rows.column("clip_id").to_pylist())
     write_parquet(rows.append_column("clip_key", pa.array(keys, pa.string())), folder.selected)
-    counts |= {
-        "night": folder.night.isoformat(),
-        "now": stamp(now),
-        "selected": len(set(keys)),
-        "strata": len(set(rows.column("stratum").to_pylist())),
-    }
     write_text(json.dumps(counts, indent=2) + "\n", folder.funnel)
-    return Outcome("select", counts, [_told(counts)])
+    return Outcome("select", counts, [_told(counts), *_table(counts["plan"])])
+
+
+def plan(night: date, now: datetime, given: Selection) -> Outcome:
+    """What `select` would choose, stratum by stratum; nothing is written.
+
+    Raises:
+        As `select` does.
+    """
+    _, counts = _draw(night, now, given)
+    return Outcome("plan", counts, [_told(counts).replace("select:", "plan:"), *_table(counts["plan"])], is_new=False)
 
 
 def _told(counts: dict[str, Any]) -> str:
     reasons = ", ".join(f"{reason} {clips}" for reason, clips in counts["refused"].items() if clips)
-    aside = f" ({counts['set_aside']} of them failed validation before)" if counts["set_aside"] else ""
+    beside = {"failed validation before": counts["set_aside"], "heard enough of": counts["overheard"]}
+    aside = ", ".join(f"{clips} {why}" for why, clips in beside.items() if clips)
     return (
-        f"select: {counts['selected']} clips in {counts['strata']} strata, of {counts['eligible']} eligible{aside}"
-        f" of {counts['clips']}; refused: {reasons or 'none'}"
+        f"select: {counts['selected']} clips in {counts['strata']} strata, of {counts['eligible']} eligible"
+        f"{f' ({aside})' if aside else ''} of {counts['clips']}; refused: {reasons or 'none'}"
     )
 
 
-def _draw(now: datetime, given: Selection) -> tuple[pa.Table, dict[str, Any]]:
-    sampling = given.policy.sampling
-    inner, outer = _padded(given.sampling_key)
-    taken, set_aside = given.taken(), given.set_aside()
-    with Tables() as tables, given.landing.attached(tables, _oldest_partition(now, given.policy)) as outside:
+def _table(strata: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The plan as lines of text: per stratum what is eligible, wanted and chosen, in clips and hours, and the limit."""
+    head = ("stratum", "eligible", "hours", "wanted h", "budget h", "chosen", "hours", "limited by")
+    rows = [
+        (
+            one["stratum"],
+            f"{one['eligible']}",
+            *(f"{one[name]:.3f}" for name in ("eligible_hours", "wanted_hours", "budget_hours")),
+            f"{one['chosen']}",
+            f"{one['chosen_hours']:.3f}",
+            one["limit"],
+        )
+        for one in strata
+    ]
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    justified = [
+        "  ".join(
+            text.ljust(width) if i in (0, len(head) - 1) else text.rjust(width)
+            for i, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (head, *rows)
+    ]
+    return [f"  {line}" for line in justified] if rows else []
+
+
+def _draw(night: date, now: datetime, given: Selection) -> tuple[pa.Table, dict[str, Any]]:
+    key = _night_key(given.sampling_key, night)
+    sampling, taken = given.policy.sampling, given.taken()
+    with (
+        Tables(threads=given.threads) as tables,
+        given.landing.attached(tables, _oldest_partition(now, given.policy)) as outside,
+    ):
         tables.register("taken", taken)
-        tables.register("set_aside", set_aside)
+        tables.register("set_aside", given.set_aside())
+        tables.register("exposure", given.exposure())
         judge(tables, now, given.policy)
         found = {row["reason"]: row["clips"] for row in tables.run("funnel").to_pylist()}
-        values = {
-            "inner": inner,
-            "outer": outer,
-            "clips_per_person": sampling.clips_per_person,
-            "budget_ms": sampling.seconds_per_stratum * 1000,
+        refused = {reason: found.get(reason, 0) for reason in REFUSALS}
+        refused["too_old"] += outside
+        clips = sum(found.values()) + outside
+        eligible = clips - sum(refused.values())
+        overheard = thin(tables, sampling, key)
+        # Of all clips in the window so many may be with vendors; those that are already count.
+        most_clips = int(clips * sampling.max_share) - refused["already_delivered"] - refused["recalled"]
+        strata = draw(tables, sampling, key, given.spread(), max(0, most_clips))
+        shares = {
+            "overlap_key": key("overlap"),
+            "overlap_share": _of_all_hashes(sampling.overlap_share),
+            "withheld_key": key("withheld"),
+            "withheld_share": _of_all_hashes(sampling.withheld_share),
         }
-        tables.run("drawn", values)
-        rows = tables.run("selected")
-        [aside] = tables.run("set_aside").to_pylist()
-    refused = {reason: found.get(reason, 0) for reason in REFUSALS}
-    refused["too_old"] += outside
-    clips = sum(found.values()) + outside
+        tables.run("short", shares)
+        tables.run("product")
+        rows = tables.run("selected", shares)
+        [drawable] = tables.run("counts").to_pylist()
     return rows, {
+        "night": night.isoformat(),
+        "now": stamp(now),
         "clips": clips,
         "refused": refused,
-        "eligible": clips - sum(refused.values()),
-        "set_aside": aside["clips"],
+        "eligible": eligible,
+        "set_aside": eligible - overheard - drawable["clips"],
+        "overheard": overheard,
+        "selected": sum(one["chosen"] for one in strata),
+        "strata": sum(one["chosen"] > 0 for one in strata),
+        "plan": strata,
     }
+
+
+def thin(tables: Tables, sampling: Sampling, key: Callable[[str], str]) -> int:
+    """Phase 1: make `drawable` and `rival` from `judged`; the number of clips of persons who were heard enough."""
+    tables.run("weight", {"uncertainty_weight": sampling.uncertainty_weight})
+    tables.run("drawable", {**_by(sampling), "step_ms": BILLED_STEP_MS})
+    tables.run("heard")
+    tables.run("overheard")
+    [left_out] = tables.run("reachable").to_pylist()
+    tables.run("cell", {"clips_per_person": sampling.clips_per_person})
+    tables.run("rival", {"key": key("person")})
+    return int(left_out["Count"])
+
+
+def draw(
+    tables: Tables, sampling: Sampling, key: Callable[[str], str], spread: Mapping[str, float], most_clips: int
+) -> list[dict[str, Any]]:
+    """Phase 2: make `drawn` from `drawable` and `rival`; the plan with what was chosen."""
+
+    def variance(level: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+        if not level:
+            return {}
+        tables.register("level", pa.table({"stratum": list(level), "level": pa.array(level.values(), pa.float64())}))
+        return {row["stratum"]: (row["billed"], row["clips"]) for row in tables.run("variance").to_pylist()}
+
+    reach = tables.run("reach")
+    strata = planned(reach, variance, spread, most_clips, sampling)
+    start = int.from_bytes(bytes.fromhex(key("start"))[:6]) / 2**48
+    tables.register("hit", hits(reach, strata, start))
+    tables.register(
+        "budget",
+        pa.table(
+            {
+                "stratum": pa.array([one.name for one in strata], pa.string()),
+                "budget_ms": pa.array([one.budget_ms for one in strata], pa.int64()),
+            }
+        ),
+    )
+    tables.register("drawn", tables.run("drawn", {"key": key("stratum"), "most_clips": most_clips}))
+    chosen = {row["stratum"]: row for row in tables.run("chosen").to_pylist()}
+    return [
+        {
+            "stratum": one.name,
+            "eligible": one.eligible,
+            "eligible_hours": _hours(one.eligible_ms),
+            "wanted_hours": _hours(one.wanted_ms),
+            "budget_hours": _hours(one.budget_ms),
+            "chosen": chosen[one.name]["clips"] if one.name in chosen else 0,
+            "chosen_hours": _hours(chosen[one.name]["duration_ms"] if one.name in chosen else 0),
+            "limit": one.limit,
+        }
+        for one in strata
+    ]
+
+
+def _by(sampling: Sampling) -> dict[str, bool]:
+    return {f"by_{column}": column in sampling.strata for column in ("product", "locale", "country", "activation")}
+
+
+def _hours(ms: int) -> float:
+    return round(ms / 3_600_000, 4)
+
+
+def _of_all_hashes(share: float) -> str:
+    """The 128-bit number below which that share of all hashes lies, as text: Python's float holds no such number."""
+    return str(min(int(share * 2**128), 2**128 - 1))
 
 
 def _oldest_partition(now: datetime, policy: Policy) -> date:
@@ -141,29 +262,35 @@ def judge(tables: Tables, now: datetime, policy: Policy) -> None:
             }
         ),
     )
-    tables.run(
-        "judged",
-        {
-            "now": utc(now),
-            "oldest": utc(now) - timedelta(days=sampling.retention_days),
-            "purpose": PURPOSE,
-            "min_duration_ms": sampling.min_duration_ms,
-            "max_duration_ms": sampling.max_duration_ms,
-            "birth_year_required": sampling.birth_year_required,
-        },
-    )
+    values = {
+        "now": utc(now),
+        "oldest": utc(now) - timedelta(days=sampling.retention_days),
+        "purpose": PURPOSE,
+        "min_duration_ms": sampling.min_duration_ms,
+        "max_duration_ms": sampling.max_duration_ms,
+        "birth_year_required": sampling.birth_year_required,
+        "clips_per_person": sampling.clips_per_person,
+        "exposure_ms": sampling.exposure_seconds * 1000,
+        "most_of_person_ms": (1 + (sampling.overlap_share > 0)) * sampling.clips_per_person * sampling.max_duration_ms,
+        **_by(sampling),
+    }
+    for statement in ("listener", "event", "person", "clear", "looked", "audible", "weighed", "judged"):
+        tables.run(statement, values)
 
 
-def _padded(connection: Connection) -> tuple[bytes, bytes]:
-    """The inner and outer key blocks of HMAC-SHA-256 (RFC 2104), so that SQL can compute it from two parameters."""
+def _night_key(connection: Connection, night: date) -> Callable[[str], str]:
+    """What a draw is for → its own secret, in hex: HMAC-SHA-256 (RFC 2104) of night and purpose under the sampling key.
+
+    Put before a clip id and hashed, it orders the clips as nobody can foretell who lacks the key. Every night has its
+    own order: else a clip that lost once would lose for ever.
+    """
     try:
-        key = base64.b64decode(connection.password or "", validate=True)
+        secret = base64.b64decode(connection.password or "", validate=True)
     except (ValueError, binascii.Error):
-        key = b""
-    if len(key) != 32:
+        secret = b""
+    if len(secret) != 32:
         raise ConnectionInvalid(f"connection {connection.conn_id}: password must be 32 bytes in base64")
-    block = key.ljust(_HMAC_BLOCK_BYTES, b"\0")
-    return bytes(b ^ 0x36 for b in block), bytes(b ^ 0x5C for b in block)
+    return lambda what: hmac.digest(secret, f"{night}:{what}".encode(), hashlib.sha256).hex()
 
 
 def refusals(landing: Landing, policy: Policy, now: datetime, clips: pa.Table) -> dict[str, str]:
@@ -177,6 +304,7 @@ def refusals(landing: Landing, policy: Policy, now: datetime, clips: pa.Table) -
     with Tables() as tables, landing.attached_people(tables):
         tables.register("clips", clips)
         tables.register("taken", TAKEN.empty_table())
+        tables.register("exposure", EXPOSURE.empty_table())
         judge(tables, now, policy)
         return {row["clip_ref"]: row["reason"] for row in tables.run("refusals").to_pylist()}
 

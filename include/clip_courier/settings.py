@@ -168,15 +168,57 @@ class Notices(RootModel[dict[str, Notice]]):
     """Version of the notice → what it told."""
 
 
-class Sampling(_Strict):
-    """What may be sampled, and how much of it. Times are of audio."""
+class Hours(_Strict):
+    """The least and the most that a stratum gets in a night, in hours of audio, where so much may be had."""
 
-    seconds_per_stratum: Annotated[int, Field(gt=0)] = 1800
+    floor: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+    ceiling: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.5
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.floor > self.ceiling:
+            raise ValueError("`floor` is above `ceiling`")
+        return self
+
+
+class Sampling(_Strict):
+    """What may be sampled, and the sampling plan. Every participant of a clip counts wherever a person does."""
+
+    strata: Annotated[list[Literal["product", "locale", "country", "activation"]], Field(min_length=1)] = [
+        "product",
+        "locale",
+    ]
+    hours_per_night: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 150
+    hours_per_stratum: Hours = Hours()
+    # Strata that differ, by name: the values of `strata` with " × " between them.
+    hours_of_stratum: dict[str, Hours] = {}
+    allocation: Literal["proportional", "sqrt", "neyman"] = "proportional"
+    # What a clip without any confidence weighs more than 1, as one with full confidence does.
+    uncertainty_weight: Annotated[float, Field(ge=0, le=100)] = 0
     clips_per_person: Annotated[int, Field(gt=0)] = 3
+    # What vendors may hear of one person in so many days; a clip that two vendors hear counts twice.
+    exposure_seconds: Annotated[int, Field(gt=0)] = 600
+    exposure_days: Annotated[int, Field(gt=0)] = 30
+    # Of all clips in the landing window, how large a share may ever be with vendors.
+    max_share: Annotated[float, Field(gt=0, le=1)] = 1
+    # Of the chosen clips, how large a share goes to two vendors, and of how many the hypotheses are not shown.
+    overlap_share: Annotated[float, Field(ge=0, le=1)] = 0
+    withheld_share: Annotated[float, Field(ge=0, le=1)] = 0
+    # Two clips of one call whose recordings begin closer than this never lie with one vendor.
+    call_distance_seconds: Annotated[int, Field(ge=0)] = 300
     min_duration_ms: Annotated[int, Field(gt=0)] = 500
     max_duration_ms: Annotated[int, Field(gt=0)] = 30_000
     retention_days: Annotated[int, Field(gt=0)] = 90
     birth_year_required: bool = True
+
+    @model_validator(mode="after")
+    def _check_strata(self) -> Self:
+        if len(set(self.strata)) < len(self.strata):
+            raise ValueError("`strata` names a column twice")
+        return self
+
+    def hours(self, stratum: str) -> Hours:
+        return self.hours_of_stratum.get(stratum, self.hours_per_stratum)
 
 
 class Disclosure(_Strict):

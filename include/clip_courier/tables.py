@@ -20,7 +20,7 @@ _STATEMENTS = Path(__file__).parent / "sql"
 class Tables:
     """An in-memory database, or one file when `path` is given. Use as a context manager."""
 
-    def __init__(self, path: Path | None = None, *, threads: int | None = None) -> None:
+    def __init__(self, path: Path | None = None, *, threads: int | None = None, is_read_only: bool = False) -> None:
         # The order of rows means nothing here, and keeping it costs memory.
         config: dict[str, str | bool | int | float | list[str]] = {"preserve_insertion_order": False}
         config["threads"] = threads or len(os.sched_getaffinity(0))
@@ -28,7 +28,7 @@ class Tables:
         # not to `.tmp` wherever the process was started.
         self._scratch = ExitStack()
         config["temp_directory"] = str(self._scratch.enter_context(scratch_folder("overflow")))
-        self._connection = duckdb.connect(str(path) if path else ":memory:", config=config)
+        self._connection = duckdb.connect(str(path) if path else ":memory:", config=config, read_only=is_read_only)
         # Weeks and years are read in UTC, whatever the machine's zone.
         self._connection.execute("SET TimeZone = 'UTC'")
         # How many rows a dataset behind a URL has is not known: DuckDB takes it for a small one, and would compare
@@ -66,7 +66,9 @@ class Tables:
         """
         text = (_STATEMENTS / f"{statement}.sql").read_text(encoding="utf-8")
         try:
-            relation = self._connection.sql(text, params=dict(values or {}))
+            # A statement is given the values that it names.
+            named = {name: value for name, value in (values or {}).items() if f"${name}" in text}
+            relation = self._connection.sql(text, params=named)
             return pa.table({}) if relation is None else relation.to_arrow_table()
         except duckdb.Error as error:
             # DuckDB quotes the value that it could not use, so neither its text nor the cause goes on.

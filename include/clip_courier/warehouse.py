@@ -13,6 +13,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from clip_courier import estimates
 from clip_courier.errors import QueryFailed
 from clip_courier.tables import Tables
 
@@ -22,12 +23,13 @@ _LOADS: Final = (
     "clips",
     "transcripts",
     "scores",
-    "wer_by_stratum",
     "rejections",
     "recalls",
     "returns",
     "nights",
 )
+# These read what was estimated from the former.
+_ESTIMATES: Final = ("wer_by_stratum", "wer_by_product", "wer_by_locale", "wer_by_week", "vendor_scorecard")
 
 
 _BUILDS: Final = ".build-"
@@ -65,7 +67,20 @@ def publish(path: Path, relations: Mapping[str, pa.Table | list[Path]], now: dat
                 tables.run(f"load_{table}")
             if twice := tables.run("twice")["table_name"].to_pylist():
                 raise QueryFailed(f"a clip stands more than once in a batch, in {', '.join(twice)}")
-            tables.run("load_vendor_scorecard", {"now": now})
+            tables.run("observed")
+            sums = tables.run("sums")
+            tables.register("estimated", estimates.ratios(sums))
+            tables.register("steered", estimates.differences(sums, "withheld", "shown"))
+            for table in _ESTIMATES:
+                tables.run(f"load_{table}", {"now": now} if table == "vendor_scorecard" else {})
             counts = {row["table_name"]: row["rows"] for row in tables.run("table_sizes").to_pylist()}
         build.replace(path)
     return counts
+
+
+def spread_of_scores(path: Path) -> dict[str, float]:
+    """Stratum → the standard deviation of what clips add to its word error rate; none where nothing is published."""
+    if not path.exists():
+        return {}
+    with Tables(path, is_read_only=True) as tables:
+        return {row["stratum"]: row["spread"] for row in tables.run("spread_of_scores").to_pylist()}

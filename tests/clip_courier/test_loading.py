@@ -13,14 +13,16 @@ from random import Random
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clip_courier import recalls
+from clip_courier import loading, recalls
 from clip_courier.courier import Courier
 from clip_courier.ledger import Ledger
 from clip_courier.model import stamp
 from clip_courier.pgp import OwnKey, open_keyring
+from clip_courier.tables import Tables
 from clip_courier_demo.stage import Stage
 from conftest import NIGHT, NOW
 from snapshots import (
@@ -102,6 +104,59 @@ def test_load_what_was_delivered_and_said(stage: Stage, make_courier: MakeCourie
     wanted = dict(_query(stage, sums))
     assert set(found) == set(wanted)
     assert all(abs(found[stratum] - rate) < 1e-9 for stratum, rate in wanted.items())
+
+
+def test_load_scores_what_the_transcriber_started_from(
+    stage: Stage, make_courier: MakeCourier, truth: dict[str, str]
+) -> None:
+    returned(stage, make_courier, truth).load()
+    chosen = "SELECT count(*) FROM scores s JOIN transcripts t USING (clip_key, batch_id) WHERE chosen_rank"
+    assert _query(stage, f"{chosen} = 1") > [(0,)]
+    # The first hypothesis has one count, whichever way it came to be compared.
+    same = "chosen_hits = hits AND chosen_substitutions = substitutions AND chosen_character_hits = character_hits"
+    assert _query(stage, f"{chosen} = 1 AND {same}") == _query(stage, f"{chosen} = 1")
+    assert _query(stage, f"{chosen} IS NULL AND chosen_hits IS NOT NULL") == [(0,)]
+    wrong = "chosen_substitutions + chosen_deletions + chosen_hits <> words"
+    assert _query(stage, f"SELECT count(*) FROM scores WHERE {wrong}") == [(0,)]
+
+
+def test_load_compares_what_vendors_made_of_one_clip() -> None:
+    """By the statement and the counts that `load` runs; three vendors make three pairs."""
+    rows = [
+        {
+            "clip_key": key,
+            "batch_id": f"{vendor}-1",
+            "vendor": vendor,
+            "locale": "en-GB",
+            "status": status,
+            "text": text,
+        }
+        for key, vendor, status, text in [
+            ("k1", "a", "transcribed", "Turn the light on."),
+            ("k1", "c", "transcribed", "turn the lights on please"),
+            ("k1", "b", "transcribed", "turn the light on"),
+            ("k2", "a", "no_speech", "said nonetheless"),
+            ("k2", "b", "transcribed", "well"),
+        ]
+    ]
+    with Tables() as tables:
+        tables.register("overlapped", pa.Table.from_pylist(rows))
+        found = loading._compared(tables.run("overlap_pairs")).to_pylist()
+    told = {
+        (row["clip_key"], row["vendor"], row["other_vendor"]): tuple(
+            row[name] for name in ("status", "other_status", "words", "other_words", "errors", "slots")
+        )
+        for row in found
+    }
+    assert told == {
+        ("k1", "a", "b"): ("transcribed", "transcribed", 4, 4, 0, 4),
+        ("k1", "a", "c"): ("transcribed", "transcribed", 4, 5, 2, 5),
+        ("k1", "b", "c"): ("transcribed", "transcribed", 4, 5, 2, 5),
+        ("k2", "a", "b"): ("no_speech", "transcribed", None, None, None, None),
+    }
+    said = found[1]["said"]
+    assert (len(said), len(set(said))) == (9, 6)
+    assert found[3]["said"] is None
 
 
 def test_load_keeps_no_canary(

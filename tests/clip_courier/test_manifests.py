@@ -6,10 +6,9 @@ import os
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from hashlib import md5
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,22 +16,20 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from clip_courier import audio, manifests
+from clip_courier.assignment import HELD
 from clip_courier.batch_files import withhold
 from clip_courier.courier import Courier
 from clip_courier.errors import GateClosed, StageMissing
+from clip_courier.holdings import TAKEN
 from clip_courier.landing import Landing
 from clip_courier.ledger import Batch, Ledger
 from clip_courier.model import MANIFEST, Manifest, NightFolder, Outcome, Root, silent, write_parquet
 from clip_courier.pgp import OwnKey, open_keyring
 from clip_courier.pseudonyms import Pseudonyms
 from clip_courier.redaction import NAME, NUMBER, WORD
-from clip_courier.selection import TAKEN
 from clip_courier.settings import Vendor
-from clip_courier.tables import Tables
 from clip_courier_demo.stage import Stage, write_vendor
 from conftest import NIGHT, NOW
 from selected_rows import PSEUDONYMS, everything_written, row, sound, table
@@ -110,6 +107,8 @@ class Night:
             pseudonyms=self.pseudonyms,
             vocabulary=lambda: {"en": frozenset(WORDS)},
             taken=lambda: pa.Table.from_pylist(taken, TAKEN),
+            held=HELD.empty_table,
+            call_distance_seconds=60,
             progress=silent,
         )
         return manifests.manifest(self.folder, list(vendors), NOW, given_, only)
@@ -408,67 +407,6 @@ def test_openpgp_adds_no_more_than_is_reckoned_with(stage: Stage, tmp_path: Path
 
 
 # -- who may have it -------------------------------------------------------------------------------------------
-
-
-def plainly_assigned(
-    clips: list[dict[str, Any]], lawful: set[tuple[str, str, str]], capacity: Mapping[str, int], taken: set[str]
-) -> dict[str, tuple[str | None, str | None]]:
-    """clip_id → (vendor, reason): the lowest lot among those that may have it, while there are hours left."""
-    lots: dict[str, list[tuple[str, int, str]]] = {name: [] for name in capacity}
-    found: dict[str, tuple[str | None, str | None]] = {}
-    for clip in clips:
-        may = [v for v in capacity if (v, clip["country"], clip["locale"]) in lawful]
-        if clip["clip_id"] in taken:
-            found[clip["clip_id"]] = (None, "already_delivered")
-        elif not may:
-            found[clip["clip_id"]] = (None, "no_lawful_vendor")
-        else:
-            lot, name = min(
-                (md5(f"{v}:{clip['clip_key']}".encode(), usedforsecurity=False).hexdigest(), v) for v in may
-            )
-            lots[name].append((lot, clip["duration_ms"], clip["clip_id"]))
-    for name, waiting in lots.items():
-        used = 0
-        for _, duration_ms, clip_id in sorted(waiting):
-            used += duration_ms
-            found[clip_id] = (name, None) if used <= capacity[name] else (None, "no_capacity")
-    return found
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.data())
-def test_assigned_sql_is_its_plain_twin(data: st.DataObject) -> None:
-    countries, locales, names = ["US", "DE", "GB"], ["en-US", "de-DE"], ["aurora", "borealis", "corona"]
-    clips = [
-        {
-            "clip_id": f"c{n}",
-            "clip_key": f"k{n}",
-            "country": data.draw(st.sampled_from(countries)),
-            "locale": data.draw(st.sampled_from(locales)),
-            "duration_ms": data.draw(st.integers(1, 5_000)),
-        }
-        for n in range(data.draw(st.integers(0, 12)))
-    ]
-    every = [(v, c, loc) for v in names for c in countries for loc in locales]
-    lawful = set(data.draw(st.lists(st.sampled_from(every))))
-    capacity = {name: data.draw(st.sampled_from([0, 4_000, 20_000, 10**12])) for name in names}
-    taken = set(data.draw(st.lists(st.sampled_from([f"c{n}" for n in range(12)]), max_size=3)))
-    texts = [(name, pa.string()) for name in ("clip_id", "clip_key", "country", "locale")]
-    with Tables() as tables:
-        tables.register("validated", pa.Table.from_pylist(clips, pa.schema([*texts, ("duration_ms", pa.int32())])))
-        tables.register("taken", pa.table({"clip_id": pa.array(sorted(taken), pa.string())}))
-        keys = ("vendor", "country", "locale")
-        allowed = [dict(zip(keys, one, strict=True)) for one in sorted(lawful)]
-        tables.register("lawful", pa.Table.from_pylist(allowed, pa.schema([(key, pa.string()) for key in keys])))
-        tables.register(
-            "capacity",
-            pa.table({"vendor": list(capacity), "capacity_ms": pa.array(list(capacity.values()), pa.int64())}),
-        )
-        found = tables.run("assigned").to_pylist()
-    assert {one["clip_id"]: (one["vendor"], one["reason"]) for one in found} == plainly_assigned(
-        clips, lawful, capacity, taken
-    )
-    assert len(found) == len(clips)
 
 
 def test_manifest_gives_a_clip_only_to_a_vendor_that_may_have_it(night: Night, landing: Path) -> None:

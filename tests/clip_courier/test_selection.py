@@ -3,26 +3,32 @@
 import base64
 import random
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import permutations
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest, chi2
 
 import oracle
 from clip_courier import selection
 from clip_courier.courier import Courier
 from clip_courier.errors import ConnectionInvalid, LandingMissing
+from clip_courier.holdings import EXPOSURE, TAKEN
 from clip_courier.landing import Landing
 from clip_courier.model import CLIPS, CONSENT_EVENTS, PERSONS, Connection, Root
-from clip_courier.settings import INCLUDE, Policy, load_settings
+from clip_courier.settings import INCLUDE, Hours, Policy, Sampling, load_settings
 from clip_courier.tables import Tables
 from clip_courier_demo.stage import Stage
 from conftest import NIGHT, NOW
@@ -142,7 +148,8 @@ def judged(cases: Sequence[Case], policy: Policy) -> tuple[dict[str, str | None]
         tables.register("clips", relation([case.clip for case in cases], REFERRED))
         tables.register("consent_events", relation([e for case in cases for e in case.events], CONSENT_EVENTS))
         tables.register("persons", relation([p for case in cases for p in case.persons], PERSONS))
-        tables.register("taken", pa.Table.from_pylist(taken, selection.TAKEN))
+        tables.register("taken", pa.Table.from_pylist(taken, TAKEN))
+        tables.register("exposure", EXPOSURE.empty_table())
         selection.judge(tables, NOW, policy)
         # No statement of ours gives back all that was judged: the funnel only counts.
         rows = tables._connection.table("judged").to_arrow_table().to_pylist()
@@ -233,6 +240,82 @@ def written(folder: Path, clips: Sequence[Row], events: Sequence[Row] = (), pers
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(relation(rows, schema), path)
     return folder
+
+
+def reasons_of(rows: Sequence[Row], events: Sequence[Row], persons: Sequence[Row], now: datetime = NOW) -> Row:
+    """clip_id → reason, as of `now`."""
+    with Tables(threads=1) as tables:
+        tables.register("clips", relation(rows, CLIPS))
+        tables.register("consent_events", relation(events, CONSENT_EVENTS))
+        tables.register("persons", relation(persons, PERSONS))
+        tables.register("taken", TAKEN.empty_table())
+        tables.register("exposure", EXPOSURE.empty_table())
+        selection.judge(tables, now, POLICY)
+        return {
+            row["clip_id"]: row["reason"] for row in tables._connection.table("judged").to_arrow_table().to_pylist()
+        }
+
+
+def withdrawal(person: str, at: datetime, **changes: Any) -> Row:
+    return grant(person, **{"decision": "withdrawn", "occurred_at": at, "received_at": at, **changes})
+
+
+def test_judge_asks_every_one_of_a_hundred_participants() -> None:
+    crowd = [f"p{n}" for n in range(100)]
+    rows = [clip("all", *crowd), clip("twice", *crowd, *crowd), clip("most", *crowd[:99]), clip("few", *crowd[:2])]
+    events, persons = [grant(p) for p in crowd], [adult(p) for p in crowd]
+    assert reasons_of(rows, events, persons) == dict.fromkeys(["all", "twice", "most", "few"])
+    gone = [*events, withdrawal("p99", ORDINARY + HOUR)]
+    assert reasons_of(rows, gone, persons) == {"all": "withdrawn", "twice": "withdrawn", "most": None, "few": None}
+    silent = [event for event in events if event["person_id"] != "p99"]
+    assert reasons_of(rows, silent, persons)["all"] == "not_consented"
+    young = [row if row["person_id"] != "p99" else row | {"birth_year": 2010} for row in persons]
+    assert reasons_of(rows, gone, young)["all"] == "minor"
+
+
+def test_judge_never_lets_a_new_grant_revive_what_was_recorded_before() -> None:
+    """Grant, withdrawal, grant again, told in any order: only what was recorded after the second grant is eligible."""
+    moments = [ORDINARY + n * HOUR for n in range(5)]
+    rows = [clip(f"c{n}", "ada", recorded_at=moment) for n, moment in enumerate(moments)]
+    events = [grant("ada"), withdrawal("ada", ORDINARY + 2 * HOUR), grant("ada", occurred_at=ORDINARY + 3 * HOUR)]
+    expected = {"c0": "withdrawn", "c1": "withdrawn", "c2": "not_consented", "c3": None, "c4": None}
+    for order in permutations(events):
+        assert reasons_of(rows, order, [adult("ada")]) == expected
+    # What was known before the withdrawal arrived.
+    late = [events[0], events[1] | {"received_at": NOW + TICK}, events[2]]
+    assert set(reasons_of(rows, late, [adult("ada")]).values()) == {None}
+    assert reasons_of(rows, late, [adult("ada")], now=NOW + TICK) == expected
+
+
+BORDERS = [
+    datetime(2026, 10, 25, 1, 0, tzinfo=UTC),  # the hour that Central Europe's clocks show twice
+    datetime(2026, 11, 1, 6, 0, tzinfo=UTC),  # the hour that New York's show twice
+    datetime(2026, 10, 1, 0, 0, tzinfo=UTC),  # a UTC midnight; after one at which leap seconds are inserted
+]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata"])
+def test_judge_knows_no_time_but_utc(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On whatever clock the machine runs: to the microsecond around an hour that occurs twice, and a year's end."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        for border in BORDERS:
+            rows = [clip(f"{n}", "ada", recorded_at=border + n * TICK) for n in (-1, 0, 1)]
+            events = [grant("ada", occurred_at=border), withdrawal("ben", border)]
+            assert reasons_of(rows, events, [adult("ada")]) == {"-1": "not_consented", "0": None, "1": None}
+        turn = datetime(2027, 1, 1, tzinfo=UTC)
+        born = [{**adult("ada"), "birth_year": 2008}]
+        rows = [clip("old year", "ada", recorded_at=turn - TICK), clip("new year", "ada", recorded_at=turn)]
+        found = reasons_of(rows, [grant("ada")], born, now=turn + HOUR)
+        assert found == {"old year": "minor", "new year": None}
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_judge_takes_a_person_without_a_row_for_a_minor() -> None:
+    assert reasons_of([clip("c", "ada")], [grant("ada")], []) == {"c": "minor"}
 
 
 def chosen(root: Path) -> Path:
@@ -345,104 +428,313 @@ def test_select_again_leaves_the_night_as_it_is(stage: Stage, make_courier: Call
 def test_select_without_a_whole_sampling_key_says_which_connection(tmp_path: Path, password: str | None) -> None:
     landing = Landing(str(written(tmp_path, [clip("c", "ada")], [grant("ada")], [adult("ada")])))
     given_ = selection.Selection(
-        landing, POLICY, Connection("sampling", password=password), PSEUDONYMS, selection.TAKEN.empty_table
+        landing, POLICY, Connection("sampling", password=password), PSEUDONYMS, TAKEN.empty_table
     )
     with pytest.raises(ConnectionInvalid, match="connection sampling: password must be 32 bytes in base64"):
         selection.select(Root(tmp_path / "var", str(tmp_path)).night(NIGHT), NOW, given_)
     assert not (tmp_path / "var").exists()
 
 
-DRAWABLE = pa.schema(
-    [
-        ("clip_id", pa.string()),
-        ("product", pa.string()),
-        ("locale", pa.string()),
-        ("recorded_at", pa.timestamp("us", tz="UTC")),
-        ("duration_ms", pa.int32()),
-        ("person_ids", pa.list_(pa.string())),
-        ("reason", pa.string()),
+def world_of(facts: Sequence[Row]) -> dict[str, pa.Table]:
+    """A landing zone where everybody consented to everything, as relations."""
+    people = sorted({person for fact in facts for person in fact["person_ids"]})
+    rows = [
+        clip(
+            fact["clip_id"],
+            *fact["person_ids"],
+            product=fact["product"],
+            locale=fact["locale"],
+            duration_ms=fact["duration_ms"],
+            hypotheses=[{"rank": 1, "text": "t", "confidence": fact.get("confidence"), "engine": "e"}],
+        )
+        for fact in facts
     ]
+    return {
+        "clips": relation(rows, CLIPS),
+        "consent_events": relation([grant(person) for person in people], CONSENT_EVENTS),
+        "persons": relation([adult(person) for person in people], PERSONS),
+    }
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What was drawn by id: stratum and inclusion probability; the plan; by id the rivals and whether it survived them.
+
+    `hits`: what the design took before anything was cut.
+    """
+
+    drawn: dict[str, tuple[str, float]]
+    plan: list[Row]
+    rivals: dict[str, tuple[int, bool]]
+    hits: int
+
+
+def sample_of(
+    world: Mapping[str, pa.Table],
+    plan: Sampling,
+    key: bytes = KEY,
+    *,
+    heard: Mapping[str, int] = MappingProxyType({}),
+    spread: Mapping[str, float] = MappingProxyType({}),
+    aside: Iterable[str] = (),
+    most_clips: int = 10**9,
+    threads: int = 1,
+) -> Sample:
+    policy = replace(POLICY, sampling=plan)
+    with Tables(threads=threads) as tables:
+        for name, rows in world.items():
+            tables.register(name, rows)
+        tables.register("taken", TAKEN.empty_table())
+        tables.register("set_aside", pa.table({"clip_id": list(aside)}, selection.SET_ASIDE))
+        tables.register("exposure", pa.table([list(heard), list(heard.values())], schema=EXPOSURE))
+        selection.judge(tables, NOW, policy)
+        night_key = key_of(key)
+        selection.thin(tables, plan, night_key)
+        strata = selection.draw(tables, plan, night_key, spread, most_clips)
+        drawn = tables._connection.table("drawn").to_arrow_table().to_pylist()
+        rivals = tables._connection.sql(
+            "SELECT clip_id, coalesce(rivals, 1) AS n, coalesce(is_kept, TRUE) AS kept"
+            " FROM drawable LEFT JOIN rival USING (clip_no)"
+        ).to_arrow_table()
+        [hits] = tables._connection.sql("SELECT coalesce(sum(hits), 0)::BIGINT FROM hit").fetchall()
+    assert len({row["clip_id"] for row in drawn}) == len(drawn)
+    return Sample(
+        {row["clip_id"]: (row["stratum"], row["inclusion_probability"]) for row in drawn},
+        strata,
+        {row["clip_id"]: (row["n"], row["kept"]) for row in rivals.to_pylist()},
+        hits[0],
+    )
+
+
+def key_of(key: bytes) -> Callable[[str], str]:
+    return selection._night_key(Connection("sampling", password=base64.b64encode(key).decode()), NIGHT)
+
+
+facts = st.builds(
+    lambda product, locale, duration_ms, people, tenths: {
+        "product": product,
+        "locale": locale,
+        "duration_ms": duration_ms,
+        "person_ids": [f"p{person}" for person in sorted(people)],
+        "confidence": None if tenths is None else tenths / 10,
+    },
+    st.sampled_from(["translator", "assistant"]),
+    st.sampled_from(["en-US", "de-DE"]),
+    st.integers(500, 30_000),
+    st.sets(st.integers(0, 5), min_size=1, max_size=4),
+    st.one_of(st.none(), st.integers(0, 10)),
+)
+plans = st.builds(
+    lambda **fields: Sampling.model_validate({**fields, "hours_per_stratum": {"ceiling": fields["hours_per_stratum"]}}),
+    strata=st.sampled_from([["product"], ["product", "locale"], ["locale", "country"], ["activation"]]),
+    hours_per_night=st.sampled_from([0.005, 0.02, 0.1, 10]),
+    hours_per_stratum=st.sampled_from([0.004, 0.01, 0.03, 1]),
+    allocation=st.sampled_from(["proportional", "sqrt", "neyman"]),
+    uncertainty_weight=st.sampled_from([0, 0, 4]),
+    clips_per_person=st.integers(1, 4),
+    exposure_seconds=st.sampled_from([31, 60, 100, 600]),
 )
 
 
-def drawn_by_sql(
-    rows: Sequence[Row], *, cap: int, budget_ms: int, key: bytes = KEY, threads: int = 1, aside: Iterable[str] = ()
-) -> dict[str, tuple[str, float]]:
-    inner, outer = selection._padded(Connection("sampling", password=base64.b64encode(key).decode()))
-    with Tables(threads=threads) as tables:
-        tables.register("judged", pa.Table.from_pylist(rows, DRAWABLE))
-        tables.register("set_aside", pa.table({"clip_id": list(aside)}, selection.SET_ASIDE))
-        values = {"inner": inner, "outer": outer, "clips_per_person": cap, "budget_ms": budget_ms}
-        tables.run("drawn", values)
-        found = tables._connection.table("drawn").to_arrow_table().to_pylist()
-    sample = {row["clip_id"]: (row["stratum"], row["inclusion_probability"]) for row in found}
-    assert len(sample) == len(found)
-    return sample
-
-
-def drawable(facts: Sequence[tuple[str, int, Sequence[int]]]) -> list[Row]:
+def in_plan(facts: Sequence[Row], plan: Sampling) -> list[Row]:
+    """The facts as the slow twin reads them."""
+    columns = ("product", "locale", "country", "activation")
+    fixed = {"country": "US", "activation": "button"}
     return [
         {
-            "clip_id": f"clip-{number}",
-            "product": product,
-            "locale": "en-US",
-            "recorded_at": NOW,
-            "duration_ms": duration_ms,
-            "person_ids": [f"p{person}" for person in sorted(people)],
-            "reason": None,
+            **fact,
+            "stratum": " × ".join({**fixed, **fact}[name] for name in columns if name in plan.strata),
+            "weight": 1 + plan.uncertainty_weight * (1 - (fact["confidence"] or 0.0)),
         }
-        for number, (product, duration_ms, people) in enumerate(facts)
+        for fact in facts
     ]
 
 
-facts = st.tuples(
-    st.sampled_from(["translator", "assistant"]),
-    st.integers(500, 30_000),
-    st.sets(st.integers(0, 4), min_size=1, max_size=3),
-)
-
-
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     facts=st.lists(facts, min_size=1, max_size=40),
-    refused=st.sets(st.integers(0, 39), max_size=5),
+    plan=plans,
+    heard=st.dictionaries(st.sampled_from([f"p{n}" for n in range(6)]), st.integers(0, 120_000), max_size=3),
     aside=st.sets(st.integers(0, 39).map(lambda number: f"clip-{number}"), max_size=5),
-    cap=st.integers(1, 4),
-    budget_ms=st.integers(500, 200_000),
+    share=st.sampled_from([1.0, 0.5, 0.1]),
     key=st.binary(min_size=32, max_size=32),
 )
-def test_drawn_is_the_sample_of_the_slow_twin(
-    facts: list[tuple[str, int, set[int]]], refused: set[int], aside: set[str], cap: int, budget_ms: int, key: bytes
+def test_draw_is_the_sample_of_the_slow_twin(
+    facts: list[Row], plan: Sampling, heard: dict[str, int], aside: set[str], share: float, key: bytes
 ) -> None:
-    rows = drawable([(product, duration_ms, sorted(people)) for product, duration_ms, people in facts])
-    for number in refused & set(range(len(rows))):
-        rows[number]["reason"] = "withdrawn"
-    eligible = [row for row in rows if row["reason"] is None and row["clip_id"] not in aside]
-    sample = drawn_by_sql(rows, cap=cap, budget_ms=budget_ms, key=key, aside=aside)
-    expected = oracle.drawn(eligible, cap=cap, budget_ms=budget_ms, key=key)
-    assert sample == {clip_id: (stratum, pytest.approx(p)) for clip_id, (stratum, p) in expected.items()}
-    # The promises themselves, which the twin could break along with the SQL.
-    taken = [row for row in eligible if row["clip_id"] in sample]
-    assert all(clips <= cap for clips in Counter(p for row in taken for p in row["person_ids"]).values())
-    for product in ("translator", "assistant"):
-        assert sum(row["duration_ms"] for row in taken if row["product"] == product) <= budget_ms
-    assert all(0 < probability <= 1 for _, probability in sample.values())
+    facts = [fact | {"clip_id": f"clip-{number}"} for number, fact in enumerate(facts)]
+    spread = {"translator": 2.0, "assistant": 0.5}
+    most = int(len(facts) * share)
+    sample = sample_of(world_of(facts), plan, key, heard=heard, spread=spread, aside=aside, most_clips=most)
+    eligible = in_plan([fact for fact in facts if fact["clip_id"] not in aside], plan)
+    expected = oracle.sampled(eligible, plan, key_of(key), heard, spread, most)
+    assert sample.rivals == {clip_id: (one.rivals, one.survives) for clip_id, one in expected.items()}
+    assert sample.drawn == {
+        clip_id: (one.stratum, pytest.approx(one.probability, rel=1e-5))
+        for clip_id, one in expected.items()
+        if one.is_taken
+    }
+    keeps_its_limits(sample, eligible, plan, heard, most)
 
 
-def test_drawn_is_the_same_for_any_threads_and_order_and_another_for_another_key() -> None:
-    rng = random.Random(5)
-    people = [rng.sample(range(4000), rng.choice([1, 1, 1, 2])) for _ in range(20_000)]
-    rows = drawable([(rng.choice("abcd"), rng.randint(500, 30_000), two) for two in people])
-    # Ids that stand twice, in different strata and of different length: one of the rows is drawn, always the same.
-    rows += [row | {"product": "z", "duration_ms": row["duration_ms"] + 1} for row in rows[:2000]]
-    rows += [row | {"product": "z"} for row in rows[2000:4000]]
-    plan = {"cap": 3, "budget_ms": 9_000_000}
-    expected = drawn_by_sql(rows, **plan)
-    assert 1000 < len(expected) < 10_000
+def keeps_its_limits(
+    sample: Sample, eligible: Sequence[Row], plan: Sampling, heard: Mapping[str, int], most_clips: int
+) -> None:
+    """The promises themselves, which the twin could break along with the SQL."""
+    taken = [row for row in eligible if row["clip_id"] in sample.drawn]
+    clips_of = Counter(person for row in taken for person in row["person_ids"])
+    seconds_of: Counter[str] = Counter()
+    length_of: Counter[str] = Counter()
+    for row in taken:
+        length_of[row["stratum"]] += row["duration_ms"]
+        for person in row["person_ids"]:
+            seconds_of[person] += row["duration_ms"]
+    assert max(clips_of.values(), default=0) <= plan.clips_per_person
+    assert all(heard.get(p, 0) + ms <= plan.exposure_seconds * 1000 for p, ms in seconds_of.items())
+    assert all(ms <= plan.hours(name).ceiling * 3_600_000 for name, ms in length_of.items())
+    assert sum(length_of.values()) <= plan.hours_per_night * 3_600_000
+    assert len(taken) <= most_clips
+    assert all(0 < probability <= 1 for _, probability in sample.drawn.values())
+    for one in sample.plan:
+        assert one["chosen_hours"] <= one["budget_hours"] + 1e-4
+
+
+def heavy_world(clips: int, seed: int, copies: int = 1) -> list[Row]:
+    """Persons of very different weight: one owns half of the clips and talks to everybody, another is in every fifth.
+
+    With `copies` that many worlds lie side by side, each with its own persons and strata.
+    """
+    rng = random.Random(seed)
+    made = []
+    for number in range(clips):
+        people = {"whale"} if number % 2 else {f"p{int(30 * rng.random() ** 3)}"}
+        if rng.random() < 0.4:
+            people.add(f"p{int(30 * rng.random() ** 3)}")
+        if number % 5 == 0:
+            people.add("host")
+        if number % 41 == 0:
+            people |= {f"q{n}" for n in range(5)}
+        made.append(
+            {
+                "product": rng.choice(["translator", "assistant", "assistant"]),
+                "duration_ms": rng.randint(500, 30_000),
+                "people": sorted(people),
+                "confidence": rng.choice([0.3, 0.9]),
+            }
+        )
+    return [
+        {
+            **{name: one[name] for name in ("product", "duration_ms", "confidence")},
+            "clip_id": f"{copy}:{number}",
+            "locale": f"l{copy:02d}",
+            "person_ids": [f"{copy}:{person}" for person in one["people"]],
+        }
+        for copy in range(copies)
+        for number, one in enumerate(made)
+    ]
+
+
+def test_draw_is_the_same_for_any_threads_and_order_and_another_for_another_key() -> None:
+    facts = heavy_world(6000, seed=5)
+    # Ids that stand twice, in different strata and of different length.
+    facts += [fact | {"product": "z", "duration_ms": 500 + fact["duration_ms"] // 2} for fact in facts[:300]]
+    world = world_of(facts)
+    plan = Sampling(uncertainty_weight=4, hours_per_stratum=Hours(ceiling=0.2))
+    expected = sample_of(world, plan)
+    assert 20 < len(expected.drawn) < 1000
     for threads in (1, 2, 8):
-        rng.shuffle(rows)
-        assert drawn_by_sql(rows, **plan, threads=threads) == expected
-    assert set(drawn_by_sql(rows, **plan, key=b"m" * 32)) != set(expected)
+        order = pa.array(random.Random(threads).sample(range(len(facts)), len(facts)))
+        shuffled = {**world, "clips": world["clips"].take(order)}
+        again = sample_of(shuffled, plan, threads=threads)
+        assert (again.drawn, again.plan) == (expected.drawn, expected.plan)
+    other = sample_of(world, plan, b"m" * 32)
+    assert set(other.drawn) != set(expected.drawn)
+    # What a clip was to be included with does not depend on the key.
+    assert all(other.drawn[one] == expected.drawn[one] for one in set(other.drawn) & set(expected.drawn))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_draw_keeps_every_limit_where_few_persons_own_most_clips(seed: int) -> None:
+    facts = heavy_world(3000, seed)
+    plan = Sampling(
+        hours_per_night=0.25, hours_per_stratum=Hours(floor=0.02, ceiling=0.2), clips_per_person=2, exposure_seconds=50
+    )
+    heard = {"0:p0": 45_000, "0:p1": 21_000, "0:host": 49_900}
+    for key in range(5):
+        sample = sample_of(world_of(facts), plan, bytes([key]) * 32, heard=heard, most_clips=60)
+        assert len(sample.drawn) > 5
+        keeps_its_limits(sample, in_plan(facts, plan), plan, heard, 60)
+
+
+# 40 keys × 50 copies of the world side by side: 2,000 replays of the same draw.
+KEYS, COPIES, CLIPS_OF_COPY = 40, 50, 160
+
+
+@pytest.fixture(scope="module")
+def replays() -> tuple[list[Row], np.ndarray, np.ndarray]:
+    """The clips of one copy; replay × clip: whether it was taken; and by clip the stored probability."""
+    plan = Sampling(
+        hours_per_night=1000, hours_per_stratum=Hours(ceiling=0.055), clips_per_person=3, uncertainty_weight=3
+    )
+    facts = heavy_world(CLIPS_OF_COPY, seed=11, copies=COPIES)
+    world = world_of(facts)
+    taken = np.zeros((KEYS, len(facts)), dtype=bool)
+    probability = np.full(len(facts), np.nan)
+    place = {fact["clip_id"]: number for number, fact in enumerate(facts)}
+    for key in range(KEYS):
+        for clip_id, (_, stored) in sample_of(world, plan, bytes([key]) * 32, threads=2).drawn.items():
+            at = place[clip_id]
+            assert np.isnan(probability[at]) or probability[at] == stored, "the stored probability depends on the key"
+            taken[key, at], probability[at] = True, stored
+    return (
+        facts[:CLIPS_OF_COPY],
+        taken.reshape(KEYS * COPIES, CLIPS_OF_COPY),
+        np.nanmax(probability.reshape(COPIES, CLIPS_OF_COPY), axis=0),
+    )
+
+
+def test_inclusion_happens_as_often_as_the_stored_probability_says(
+    replays: tuple[list[Row], np.ndarray, np.ndarray],
+) -> None:
+    """Exact binomial tests over 2,000 replays; by Holm and Bonferroni all hold at the 1 % level of the family."""
+    _, taken, probability = replays
+    assert not np.isnan(probability).any(), "every clip has a chance"
+    assert probability.min() > 0.01
+    assert len(np.unique(probability)) > 20
+    p_values = [
+        binomtest(int(times), len(taken), p).pvalue for times, p in zip(taken.sum(axis=0), probability, strict=True)
+    ]
+    assert min(p_values) > 0.01 / len(p_values)
+    # All together: the sum of the squared deviations of so many clips, against χ².
+    frequency = taken.mean(axis=0)
+    z = (frequency - probability) / np.sqrt(probability * (1 - probability) / len(taken))
+    assert chi2.sf((z**2).sum(), len(z)) > 1e-3
+
+
+def test_weighted_totals_are_unbiased(replays: tuple[list[Row], np.ndarray, np.ndarray]) -> None:
+    """Horvitz and Thompson's total and Hájek's mean of a quantity that goes with length, against the population."""
+    facts, taken, probability = replays
+    value = np.array([fact["duration_ms"] * (2 if "0:whale" in fact["person_ids"] else 1) for fact in facts], float)
+    weight = taken / probability
+    totals, sizes = weight @ value, weight.sum(axis=1)
+    error = totals.std(ddof=1) / np.sqrt(len(totals))
+    assert abs(totals.mean() - value.sum()) < 4 * error
+    # A ratio has a bias of the order of 1 / n, far below what the sample without weights shows.
+    hajek = totals / sizes
+    naive = (taken @ value) / taken.sum(axis=1)
+    spread = hajek.std(ddof=1) / np.sqrt(len(hajek))
+    assert abs(hajek.mean() - value.mean()) < 4 * spread + 0.01 * value.mean()
+    assert abs(naive.mean() - value.mean()) > 5 * abs(hajek.mean() - value.mean())
+
+
+def test_survivors_overflow_a_budget_so_rarely_that_no_probability_suffers() -> None:
+    """What is cut at the budget is all that keeps a probability from being exact: less than one clip in a thousand."""
+    plan = Sampling(hours_per_night=1000, hours_per_stratum=Hours(ceiling=0.055), clips_per_person=3)
+    world = world_of(heavy_world(CLIPS_OF_COPY, seed=3, copies=COPIES))
+    samples = [sample_of(world, plan, bytes([key]) * 32, threads=2) for key in range(6)]
+    kept, hit = (sum(of) for of in zip(*((len(one.drawn), one.hits) for one in samples), strict=True))
+    assert kept > 2000
+    assert hit - kept <= kept / 1000
 
 
 def answers_later(landing: Path, rows: pa.Table, *, after: timedelta) -> dict[str, str]:

@@ -1,38 +1,27 @@
 """The analysts' file, built from a few rows whose answers can be worked out by hand."""
 
+import math
 import os
 import signal
 import subprocess
 import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import duckdb
+import krippendorff
+import numpy as np
 import pyarrow as pa
 import pytest
+from scipy.stats import t as student
 
 from clip_courier import loading, warehouse
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
 DELIVERED = datetime(2026, 11, 20, 2, 0, tzinfo=UTC)
 NIGHT = date(2026, 11, 20)
-CLIPS = pa.schema(
-    [
-        ("clip_key", pa.string()),
-        ("batch_id", pa.string()),
-        ("night", pa.date32()),
-        ("vendor", pa.string()),
-        ("stratum", pa.string()),
-        ("product", pa.string()),
-        ("locale", pa.string()),
-        ("recorded_week", pa.string()),
-        ("duration_ms", pa.int32()),
-        ("inclusion_probability", pa.float64()),
-        ("is_overlap", pa.bool_()),
-        ("speaker_key", pa.string()),
-    ]
-)
 
 
 def _clip(key: str, stratum: str, speaker: str, probability: float = 1.0, batch_id: str = "b-1") -> dict[str, Any]:
@@ -40,17 +29,20 @@ def _clip(key: str, stratum: str, speaker: str, probability: float = 1.0, batch_
     more = {"recorded_week": "2026-W47", "duration_ms": 1000, "is_overlap": False, "stratum": stratum}
     return {"clip_key": key, "batch_id": batch_id, **fixed, **more} | {
         "inclusion_probability": probability,
+        "is_withheld": False,
         "speaker_key": speaker,
+        "speaker_keys": [speaker],
     }
 
 
-def _score(key: str, words: int, substitutions: int, deletions: int, insertions: int) -> dict[str, Any]:
+def _score(
+    key: str, words: int, substitutions: int, deletions: int, insertions: int, batch_id: str = "b-1"
+) -> dict[str, Any]:
     counts = {"substitutions": substitutions, "deletions": deletions, "insertions": insertions}
     hits = words - substitutions - deletions
     characters = {"characters": 0, **{f"character_{name}": 0 for name in (*counts, "hits")}}
-    return {"clip_key": key, "batch_id": "b-1", "vendor": "b", "rules": "r", "words": words, "hits": hits} | (
-        counts | characters
-    )
+    of = {"clip_key": key, "batch_id": batch_id, "vendor": batch_id[0], "rules": "r"}
+    return of | {"words": words, "hits": hits} | counts | characters
 
 
 def _batch(batch_id: str, *, clips: int, due: datetime | None) -> dict[str, Any]:
@@ -78,13 +70,20 @@ def _relations(**rows: list[dict[str, Any]]) -> dict[str, pa.Table]:
         "ledger_recalls": loading._LEDGER_RECALLS,
         "ledger_returns": loading._LEDGER_RETURNS,
         "ledger_rows": loading._LEDGER_ROWS,
-        "delivered_clips": CLIPS,
+        "delivered_clips": loading.DELIVERED_CLIPS,
         "masked_transcripts": loading._MASKED,
-        "scored": loading._SCORED,
+        "scored": loading.FACTS["scored"],
+        "compared": loading.FACTS["compared"],
         "refused": loading._REFUSED,
         "funnel": loading._FUNNEL,
     }
-    return {name: pa.Table.from_pylist(rows.get(name, []), schema) for name, schema in schemas.items()}
+    # What is asked of clips stands beside scores and comparisons too.
+    clips = {(clip["clip_key"], clip["batch_id"]): clip for clip in rows.get("delivered_clips", [])}
+    full = {
+        name: [clips.get((row.get("clip_key"), row.get("batch_id")), {}) | row for row in given]
+        for name, given in rows.items()
+    }
+    return {name: pa.Table.from_pylist(full.get(name, []), schema) for name, schema in schemas.items()}
 
 
 def _rows(path: Path, query: str) -> list[tuple[Any, ...]]:
@@ -100,11 +99,23 @@ def path(tmp_path: Path) -> Path:
 # Contracts §5, and what issue 2 asks of each table.
 TABLES = {
     "deliveries": {"batch_id", "vendor", "night", "state", "clip_count"},
-    "clips": {"clip_key", "night", "vendor", "stratum", "duration_ms", "inclusion_probability", "is_overlap"},
+    "clips": {
+        "clip_key",
+        "night",
+        "vendor",
+        "stratum",
+        "duration_ms",
+        "inclusion_probability",
+        "is_overlap",
+        "is_withheld",
+    },
     "transcripts": {"clip_key", "status", "text", "revision"},
     "scores": {"words", "substitutions", "deletions", "insertions", "hits", "characters", "character_hits"},
     "wer_by_stratum": {"stratum", "estimate", "ci_low", "ci_high", "clips", "speakers"},
-    "vendor_scorecard": {"vendor"},
+    "wer_by_product": {"product", "estimate", "ci_low", "ci_high", "effective_clips", "hours_needed"},
+    "wer_by_locale": {"locale", "estimate", "ci_low", "ci_high", "effective_clips", "hours_needed"},
+    "wer_by_week": {"recorded_week", "estimate", "ci_low", "ci_high", "effective_clips", "hours_needed"},
+    "vendor_scorecard": {"vendor", "word_alpha", "pairwise_wer", "steering_effect", "reject_rate", "turnaround_low"},
     "rejections": {"reason"},
     "recalls": {"batch_id", "state"},
     "returns": {"batch_id", "n", "received_rows", "loaded_rows", "rejected_rows", "superseded_rows"},
@@ -125,7 +136,7 @@ def test_publish_the_contracts_tables_with_comments(path: Path) -> None:
 
 
 def test_publish_word_error_rates_by_hand(path: Path) -> None:
-    """Weights 2 and 1: (2·1 + 6) / (2·10 + 20) = 0.2; residuals -2/40 and 2/40, so s² = 2/1 · 2 · 0.05² = 0.1²."""
+    """Weights 2 and 1: (2·1 + 6) / (2·10 + 20) = 0.2; each person is half, so s² = 2 · 0.05² / (1 - 1/2) = 0.1²."""
     clips = [
         _clip("k1", "two", "p1", 0.5),
         _clip("k2", "two", "p2"),
@@ -144,17 +155,35 @@ def test_publish_word_error_rates_by_hand(path: Path) -> None:
         _score("k6", 0, 0, 0, 0),
     ]
     warehouse.publish(path, _relations(delivered_clips=clips, scored=scored), NOW)
-    found = {row[0]: row[1:] for row in _rows(path, "FROM wer_by_stratum")}
+    query = "SELECT stratum, estimate, ci_low, ci_high, clips, speakers FROM wer_by_stratum"
+    found = {row[0]: row[1:] for row in _rows(path, query)}
+    stretch = math.exp(student.ppf(0.975, 1) * 0.1 / 0.2)
     assert found["two"] == (
         pytest.approx(0.2),
-        pytest.approx(0.2 - 0.1959964),
-        pytest.approx(0.2 + 0.1959964),
+        pytest.approx(0.2 / stretch),
+        pytest.approx(0.2 * stretch),
         2,
         2,
     )
     assert found["one"] == (pytest.approx(0.25), None, None, 2, 1)
     assert found["silent"] == (None, None, None, 2, 2)
     assert set(found) == {"two", "one", "silent"}
+    for table in ("product", "locale", "week"):
+        rate = (2 * 1 + 6 + 2 + 0 + 2 + 0) / (2 * 10 + 20 + 4 + 4)
+        assert _rows(path, f"SELECT estimate, clips, speakers FROM wer_by_{table}") == [(pytest.approx(rate), 6, 2)]
+
+
+def test_publish_a_clip_that_two_vendors_transcribed_once(path: Path) -> None:
+    clips = [
+        _clip("k1", "s", "p1", 0.5, "b-1") | {"is_overlap": True},
+        _clip("k1", "s", "p1", 0.5, "c-1") | {"is_overlap": True},
+        _clip("k2", "s", "p2", 0.5, "b-1"),
+    ]
+    scored = [_score("k1", 4, 1, 0, 0), _score("k1", 6, 2, 0, 0, "c-1"), _score("k2", 10, 1, 0, 0)]
+    warehouse.publish(path, _relations(delivered_clips=clips, scored=scored), NOW)
+    assert _rows(path, "SELECT estimate, clips, speakers, hours FROM wer_by_stratum") == [
+        (pytest.approx(2.5 / 15), 2, 2, pytest.approx(2 / 3600))
+    ]
 
 
 def test_publish_two_clips_of_one_person_as_one_cluster(path: Path) -> None:
@@ -186,17 +215,78 @@ def test_publish_the_scorecard_by_hand(path: Path) -> None:
         _transcript("2x", "a-2", "transcribed", 10),
     ]
     returns = [
-        {"vendor": "a", "state": "ACCEPTED", "rejected_rows": 4},
-        {"vendor": "a", "state": "REFUSED", "rejected_rows": 0},
+        {"vendor": "a", "batch_id": "a-1", "n": 1, "state": "ACCEPTED", "accepted_rows": 2, "rejected_rows": 4},
+        {"vendor": "a", "batch_id": "a-2", "n": 1, "state": "ACCEPTED", "accepted_rows": 1, "rejected_rows": 0},
+        {"vendor": "a", "batch_id": "a-2", "n": 2, "state": "REFUSED", "accepted_rows": 0, "rejected_rows": 0},
     ]
     relations = _relations(
         ledger_batches=batches, delivered_clips=clips, masked_transcripts=transcripts, ledger_returns=returns
     )
     warehouse.publish(path, relations, NOW)
-    assert _rows(path, "FROM vendor_scorecard ORDER BY vendor") == [
-        ("a", 3, 1, 5, 3, 2, 4, 1, 3.0),
-        ("c", 1, 1, 1, 0, 0, 0, 0, None),
+    columns = "batches, overdue_batches, clips, returned_clips, transcribed_clips, rejected_rows, refused_files"
+    query = f"SELECT vendor, {columns}, reject_rate, median_turnaround_hours FROM vendor_scorecard ORDER BY vendor"
+    assert _rows(path, query) == [
+        ("a", 3, 1, 5, 3, 2, 4, 1, pytest.approx(4 / 7), 3.0),
+        ("c", 1, 1, 1, 0, 0, 0, 0, None, None),
     ]
+    low, high, earliest, latest = _rows(
+        path, "SELECT reject_rate_low, reject_rate_high, turnaround_low, turnaround_high FROM vendor_scorecard"
+    )[0]
+    assert (0 < low < 4 / 7, high, earliest, latest) == (True, 1.0, 1.0, 10.0)
+
+
+def test_publish_how_far_vendors_agree(path: Path) -> None:
+    """As the library krippendorff has it from every aligned word and every status; no word is a value of its own."""
+    random = Random(5)
+    statuses = ["transcribed", "transcribed", "transcribed", "no_speech", "unintelligible"]
+    clips, compared, slots, judged = [], [], [], []
+    for n in range(60):
+        clips.append(_clip(f"k{n}", "s", f"p{n // 2}", batch_id="a-1"))
+        one = random.choice(statuses)
+        other = one if random.random() < 0.8 else random.choice(statuses)
+        judged.append((one, other))
+        row: dict[str, Any] = {"clip_key": f"k{n}", "batch_id": "a-1", "vendor": "a", "other_vendor": "c"}
+        row |= {"status": one, "other_status": other}
+        if one == other == "transcribed":
+            said = [random.randrange(1, 20) for _ in range(8)]
+            # Kinds of errors in their places, so that the alignment is known.
+            pairs = [(w, random.choice([w] * 6 + [w + 50, 0])) for w in said] + [(0, 99)] * (n % 2)
+            slots += pairs
+            words, others = ([pair[side] for pair in pairs if pair[side]] for side in (0, 1))
+            errors = sum(w != o for w, o in pairs)
+            row |= {"words": len(words), "other_words": len(others), "errors": errors, "slots": len(pairs)}
+            row["said"] = words + others
+        compared.append(row)
+    batches = [_batch(name, clips=60, due=NOW) for name in ("a-1", "c-1")]
+    warehouse.publish(path, _relations(ledger_batches=batches, delivered_clips=clips, compared=compared), NOW)
+    columns = "word_alpha, status_alpha, pairwise_wer, overlap_clips, word_alpha_low, word_alpha_high"
+    found = _rows(path, f"SELECT {columns} FROM vendor_scorecard ORDER BY vendor")
+    words, others = (sum(row.get(name, 0) for row in compared) for name in ("words", "other_words"))
+    wanted = (
+        krippendorff.alpha(np.array(slots).T, level_of_measurement="nominal"),
+        krippendorff.alpha(np.array(judged).T, level_of_measurement="nominal"),
+        2 * sum(row.get("errors", 0) for row in compared) / (words + others),
+        60,
+    )
+    assert [row[:4] for row in found] == [pytest.approx(wanted)] * 2
+    assert all(low < alpha < high <= 1 for alpha, _, _, _, low, high in found)
+
+
+def test_publish_how_far_hypotheses_steer(path: Path) -> None:
+    """About one error in ten words where they were shown, three where they were not; clips of unknown kind apart."""
+    random = Random(2)
+    clips = [_clip(f"k{n}", "s", f"p{n % 10}") | {"is_withheld": n % 4 == 0} for n in range(80)]
+    errors = [random.randrange(2, 5) if n % 4 == 0 else random.randrange(3) for n in range(80)]
+    scored = [_score(f"k{n}", 10, missed, 0, 0) for n, missed in enumerate(errors)]
+    clips += [_clip(f"u{n}", "s", "p1") for n in range(3)]
+    scored += [_score(f"u{n}", 10, 9, 0, 0) for n in range(3)]
+    relations = _relations(ledger_batches=[_batch("b-1", clips=83, due=NOW)], delivered_clips=clips, scored=scored)
+    warehouse.publish(path, relations, NOW)
+    query = "SELECT withheld_clips, steering_effect, steering_effect_low, steering_effect_high FROM vendor_scorecard"
+    [(withheld, effect, low, high)] = _rows(path, query)
+    shown = [missed for n, missed in enumerate(errors) if n % 4]
+    assert (withheld, effect) == (20, pytest.approx(sum(errors[::4]) / 200 - sum(shown) / 600))
+    assert 0.1 < low < effect < high < 0.3
 
 
 def test_publish_what_is_owed_by_hand(path: Path) -> None:

@@ -13,7 +13,8 @@ SELECT
     r.submitted_at,
     r.revision,
     r.note,
-    list_filter(c.hypotheses, lambda h: h.rank = 1)[1].text AS hypothesis
+    list_filter(c.hypotheses, lambda h: h.rank = 1)[1].text AS hypothesis,
+    list_filter(c.hypotheses, lambda h: h.rank = r.chosen_rank)[1].text AS chosen_hypothesis
 FROM returned r
 JOIN crosswalk c ON c.batch_id = r.batch_id AND c.clip_ref = r.clip_ref
 JOIN ledger_batches b ON b.batch_id = c.batch_id

@@ -11,7 +11,9 @@ SELECT
     c.duration_ms,
     c.inclusion_probability,
     count(*) OVER (PARTITION BY c.clip_key, b.night) > 1 AS is_overlap,
-    c.speaker_key
+    c.is_withheld,
+    c.speaker_key,
+    coalesce(c.speaker_keys, [c.speaker_key]) AS speaker_keys
 FROM crosswalk c
 JOIN ledger_batches b ON b.batch_id = c.batch_id
 WHERE b.delivered_at IS NOT NULL

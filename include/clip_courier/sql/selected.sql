@@ -1,12 +1,7 @@
 -- The drawn clips with the contract's columns, how many rows of landing carry the same id, and how many persons the
--- same product: a name that few share may be somebody's. Reads: clips, drawn, judged.
+-- same product: a name that few share may be somebody's. Reads: clips, drawn, product, short.
 -- Lists are built anew from the fields that the contract names: another field inside them identifies, as a column does.
-WITH product AS (
-    SELECT product, count(DISTINCT person_id) AS persons
-    FROM (SELECT product, unnest(person_ids) AS person_id FROM judged)
-    GROUP BY product
-),
-chosen AS (
+WITH chosen AS (
     SELECT
         c.clip_id,
         c.call_id,
@@ -28,6 +23,9 @@ chosen AS (
         ) AS hypotheses,
         d.stratum,
         d.inclusion_probability,
+        md5_number($overlap_key || c.clip_id) < $overlap_share::UHUGEINT
+            AND NOT list_has_any(person_ids, (SELECT coalesce(list(person_id), []) FROM short)) AS is_for_two,
+        md5_number($withheld_key || c.clip_id) < $withheld_share::UHUGEINT AS is_withheld,
         count(*) OVER (PARTITION BY c.clip_id) AS copies,
         coalesce(p.persons, 0) AS product_persons
     FROM clips c

@@ -1,0 +1,2 @@
+-- Reads: drawable.
+SELECT count(*) AS clips FROM drawable

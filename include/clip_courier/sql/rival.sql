@@ -1,0 +1,51 @@
+-- How many distinct clips each clip competes with in its cells, itself among them, and whether it has the lowest keyed
+-- hash in all of them: that happens with probability 1 / rivals, whoever the rivals compete with elsewhere.
+-- A clip that shares k cells stands k times in their sum, so k − 1 are taken off: those are found over pairs of cells, as
+-- few clips share two. A pair stands C(k, 2) times. Clips in the same cells are one row (`seat`) with a count.
+-- Reads: cell.
+CREATE TEMP TABLE rival AS
+WITH keyed AS (
+    SELECT clip_no, list_sort(list(cell)) AS cells, arg_min(cell, person_id) AS cell, md5_number($key || clip_id) AS lot
+    FROM cell
+    GROUP BY clip_no, clip_id
+),
+competition AS (
+    SELECT cell, count(*) AS clips, min(lot) AS lowest
+    FROM (SELECT unnest(cells) AS cell, lot FROM keyed)
+    GROUP BY cell
+),
+faced AS (
+    SELECT k.clip_no, sum(c.clips) AS clips, bool_and(k.lot = c.lowest) AS is_kept
+    FROM (SELECT clip_no, lot, unnest(cells) AS cell FROM keyed) k
+    JOIN competition c ON c.cell = k.cell
+    GROUP BY k.clip_no
+),
+seat AS (
+    SELECT cells, count(*) AS clips, row_number() OVER () AS seat_no FROM keyed WHERE len(cells) > 1 GROUP BY cells
+),
+spread AS (
+    SELECT seat_no, clips, cells, unnest(cells) AS one FROM seat
+),
+pair AS (
+    SELECT seat_no, clips, one, other
+    FROM (SELECT seat_no, clips, one, unnest(cells) AS other FROM spread)
+    WHERE one < other
+),
+shared AS (
+    SELECT a.seat_no, b.seat_no AS with_no, any_value(b.clips) AS clips, count(*) AS pairs
+    FROM pair a
+    JOIN pair b ON b.one = a.one AND b.other = a.other
+    GROUP BY a.seat_no, b.seat_no
+),
+twice AS (
+    SELECT seat_no, sum(clips * (((1 + sqrt(1 + 8 * pairs)) / 2)::BIGINT - 1)) AS clips FROM shared GROUP BY seat_no
+)
+SELECT
+    k.clip_no,
+    k.cell,
+    (f.clips - coalesce(t.clips, 0))::BIGINT AS rivals,
+    f.is_kept
+FROM keyed k
+JOIN faced f ON f.clip_no = k.clip_no
+LEFT JOIN seat s ON s.cells = k.cells
+LEFT JOIN twice t ON t.seat_no = s.seat_no

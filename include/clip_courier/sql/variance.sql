@@ -1,0 +1,31 @@
+-- How far the thinning's outcome varies, in each stratum: the variance of the length and of the number of clips that are
+-- expected to be taken once it is known who survived. Of a cell one clip survives, so its clips exclude each other; what
+-- clips of several cells have in common beyond that is left out. Whole numbers (small fractions of ms and of clips), so
+-- that the order of summation does not matter. Reads: drawable, rival, level (stratum, level).
+WITH part AS (
+    SELECT
+        d.stratum,
+        r.cell,
+        r.rivals,
+        least(1, l.level * d.weight * r.rivals) AS q,
+        d.billed_ms
+    FROM rival r
+    JOIN drawable d ON d.clip_no = r.clip_no
+    JOIN level l ON l.stratum = d.stratum
+),
+of_cell AS (
+    SELECT
+        stratum,
+        sum((q * billed_ms * q * billed_ms / rivals * 1e24)::HUGEINT) AS billed_squared,
+        sum((q * billed_ms / rivals * 1e12)::HUGEINT)::HUGEINT AS billed,
+        sum((q * q / rivals * 1e30)::HUGEINT) AS clips_squared,
+        sum((q / rivals * 1e15)::HUGEINT)::HUGEINT AS clips
+    FROM part
+    GROUP BY stratum, cell
+)
+SELECT
+    stratum,
+    sum(greatest(billed_squared - billed * billed, 0) // 1000000000000)::DOUBLE / 1e12 AS billed,
+    sum(greatest(clips_squared - clips * clips, 0) // 1000000000000)::DOUBLE / 1e18 AS clips
+FROM of_cell
+GROUP BY stratum
