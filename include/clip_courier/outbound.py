@@ -350,7 +350,8 @@ class _Sending:
         ):
             for name, content in {"manifest.json": header, **small}.items():
                 _add(tar, name, content, modified)
-            sources = private.select(["clip_ref", "audio_uri", "audio_sha256", "flac_sha256"]).to_pylist()
+            columns = private.select(["clip_ref", "audio_uri", "audio_sha256", "flac_sha256"])
+            sources = (row for some in columns.to_batches(max_chunksize=256) for row in some.to_pylist())
             unfit: dict[str, str] = {}
             for place, (source, encoding) in enumerate(_ahead(encoders, self._flac, sources), start=1):
                 try:
@@ -360,7 +361,7 @@ class _Sending:
                 except AudioUnusable as unusable:
                     # The others are still looked at, so that the batch is cut and sealed again once and not for each.
                     unfit[source["clip_ref"]] = unusable.reason
-                self._given.progress(f"sealing {self._batch.batch_id}", place, len(sources))
+                self._given.progress(f"sealing {self._batch.batch_id}", place, private.num_rows)
             if unfit:
                 raise _Unfit(unfit)
 
@@ -550,3 +551,4 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes, modified: float) -> No
     member = tarfile.TarInfo(name)
     member.size, member.mtime, member.mode = len(content), int(modified), 0o644
     tar.addfile(member, io.BytesIO(content))
+    tar.members = []  # type: ignore[attr-defined]  # it would remember every one of them

@@ -285,11 +285,14 @@ class Drop:
 
     def _write(self, part: str, source: BinaryIO, size_bytes: int, start: int = 0) -> None:
         flags = v3.SFTP_FLAG_WRITE | v3.SFTP_FLAG_CREATE | (0 if start else v3.SFTP_FLAG_TRUNC)
-        with self._wire.opened(part, flags) as handle:
+        handle = self._wire.open(part, flags)
+        try:
             sent = self._wire.write(handle, iter(lambda: source.read(self._wire.request_bytes), b""), start)
-            self._wire.sync(handle)
-        found = self._wire.attributes(v3.CMD_LSTAT, part)
-        held = -1 if found is None else found.size_bytes
+        except BaseException:
+            with suppress(Refusal, Lost):
+                self._wire.ask(v3.CMD_CLOSE, string(handle))
+            raise
+        held = self._wire.finish(handle, part).size_bytes
         if not size_bytes == sent == held:
             raise TransferFailed(f"{part}: {size_bytes} bytes promised, {sent} sent, {held} on the server")
 

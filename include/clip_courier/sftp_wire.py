@@ -8,7 +8,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -20,6 +20,7 @@ MAX_REPLY_BYTES = 1 << 20  # OpenSSH sends 256 KiB at most
 SAFE_REQUEST_BYTES = 32 << 10  # what every server must take (draft 3), for those that announce no limits
 MAX_REQUEST_BYTES = 255 << 10  # OpenSSH's limit
 IN_FLIGHT_BYTES = 4 << 20  # measured: less starves a line of 50 ms, more is up to four times slower
+RECEIVE_BYTES = 1 << 20  # at once: paramiko moves its whole buffer at each call, and what is received is copied
 MAX_IN_FLIGHT = 64  # requests; OpenSSH's own client stops there
 FSYNC, LIMITS, CHECK_FILE = b"fsync@openssh.com", b"limits@openssh.com", b"check-file-name"
 FAULTS = (OSError, EOFError, paramiko.SSHException)
@@ -130,11 +131,15 @@ class Wire:
         reply = self.ask_unless(v3.SFTP_NO_SUCH_FILE, kind, string(target), wanted=v3.CMD_ATTRS)
         return None if reply is None else attributes_of(reply)
 
+    def open(self, path: str, flags: int) -> bytes:
+        """The handle of a file that is to be `finish`ed."""
+        opened = self.ask(v3.CMD_OPEN, string(path), struct.pack(">I", flags), NO_ATTRIBUTES, wanted=v3.CMD_HANDLE)
+        return opened.get_string()
+
     @contextmanager
     def opened(self, path: str, flags: int) -> Iterator[bytes]:
         """The handle of a file. Its close is judged as well: a full disk may show only there."""
-        opened = self.ask(v3.CMD_OPEN, string(path), struct.pack(">I", flags), NO_ATTRIBUTES, wanted=v3.CMD_HANDLE)
-        handle = opened.get_string()
+        handle = self.open(path, flags)
         try:
             yield handle
         finally:
@@ -152,10 +157,22 @@ class Wire:
             self._await(window.popleft())
         return offset
 
-    def sync(self, handle: bytes) -> None:
-        """Bring what was written to the server's disk, where it knows how."""
-        if self._syncs:
-            self.ask(v3.CMD_EXTENDED, string(FSYNC), string(handle))
+    def finish(self, handle: bytes, path: str) -> Attributes:
+        """Bring what was written to the server's disk where it knows how, close it, and look at it: one round trip.
+
+        A server answers in the order it was asked (draft §7), so the last answer is of the closed file.
+        """
+        syncing = [self._send(v3.CMD_EXTENDED, string(FSYNC), string(handle))] if self._syncs else []
+        closing = self._send(v3.CMD_CLOSE, string(handle))
+        looking = self._send(v3.CMD_LSTAT, string(path))
+        try:
+            for number in (*syncing, closing):
+                self._await(number)
+        except Refusal:
+            with suppress(Refusal):  # the answers behind it must be taken all the same
+                self._await(looking, v3.CMD_ATTRS)
+            raise
+        return attributes_of(self._await(looking, v3.CMD_ATTRS))
 
     def sha256(self, path: str, size: int) -> bytes | None:
         """What the server says is the SHA-256 of a file's first `size` bytes; None where it cannot tell.
@@ -261,7 +278,7 @@ class Wire:
             deadline = time.monotonic() + self._timeout_s
             while sum(map(len, parts)) < size:
                 try:
-                    parts.append(self._channel.recv(IN_FLIGHT_BYTES))
+                    parts.append(self._channel.recv(RECEIVE_BYTES))
                     if time.monotonic() > deadline:
                         raise TimeoutError
                 except FAULTS as fault:

@@ -186,7 +186,7 @@ def test_no_clip_leaves_after_a_no(stage: Stage, make_courier: MakeCourier, tmp_
     run_state_machine_as_test(
         lambda: Fence(stage, make_courier, tmp_path / "kept", tmp_path / "landing"),
         settings=settings(
-            max_examples=int(os.environ.get("CLIP_COURIER_FENCE", "8")),
+            max_examples=int(os.environ.get("CLIP_COURIER_FENCE", "6")),
             stateful_step_count=6,
             deadline=None,
             suppress_health_check=list(HealthCheck),
