@@ -94,7 +94,7 @@ def night_of(dag_run: Any) -> date:
 
 
 def run(verb: Callable[[], model.Outcome], *, skip_when_idle: bool = False) -> dict[str, object]:
-    """Do one verb in a task; returns its counts.
+    """Do one verb in a task; returns its counts, not its tables.
 
     A closed gate, and with `skip_when_idle` having nothing to do, skips the task; what a second try cannot mend fails
     it at once. The cause of an error stays behind: it may hold what must not be logged.
@@ -117,4 +117,5 @@ def run(verb: Callable[[], model.Outcome], *, skip_when_idle: bool = False) -> d
         raise kind(f"{type(first).__name__}: {first}. {first.way_out}")
     if skip_when_idle and not outcome.is_new:
         raise AirflowSkipException("nothing is due")
-    return {"new": outcome.is_new, **outcome.counts}
+    # A table, such as the plan by stratum, stands in the log and the night's folder; XCom is for counts.
+    return {"new": outcome.is_new, **{name: n for name, n in outcome.counts.items() if not isinstance(n, list)}}

@@ -42,10 +42,10 @@ def _select(task: Task, folder: NightFolder) -> None:
 
 
 def _delivered(task: Task) -> pa.Table:
-    """The clips of the window that other nights took, from one file a batch, as the crosswalks are read."""
+    """The clips of the window that other nights took, a file a batch; nights before the window are passed over."""
     since = [("recorded_at", ">=", task.oldest - timedelta(days=1))]
     columns = ["clip_id", "is_recalled"]
-    batches = [pq.read_table(f, columns=columns, filters=since) for f in task.files("delivered")]
+    batches = [pq.read_table(f, columns=columns, filters=since) for f in task.delivered_files()]
     once = pa.concat_tables(batches).group_by("clip_id").aggregate([("is_recalled", "max")])
     return once.rename_columns(selection.TAKEN.names).cast(selection.TAKEN)
 

@@ -1,12 +1,13 @@
 """What vendors hold from other nights, read from the crosswalks: it narrows what a night may take.
 
-A file whose recordings are all older than what is asked for is not read beyond its footer, so that the cost follows the
-landing window and not the length of history.
+Nights that selected before the landing window began hold nothing of it, as no clip is selected before it was recorded:
+they are passed over, so that the cost follows the window and not the length of history.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 
 from clip_courier.assignment import HELD
 from clip_courier.batch_files import read_crosswalk
-from clip_courier.ledger import CANCELLED, Batch, Ledger
+from clip_courier.ledger import CANCELLED, Batch, Ledger, parse_stamp
 from clip_courier.model import Root
 
 # Clips that other nights have taken, with whether they were recalled.
@@ -34,7 +35,7 @@ class Holdings:
 
     def taken(self, recalled: pa.Table) -> pa.Table:
         """Columns of TAKEN: the clips that batches hold, and `recalled` (clip_id), each once."""
-        held = (self._read(batch, ["clip_id"], self.since) for batch in self._batches())
+        held = (self._read(batch, ["clip_id"], self.since) for batch in self._recent())
         parts = [_marked(rows, is_recalled=False) for rows in held]
         parts.append(_marked(recalled.select(["clip_id"]), is_recalled=True))
         once = pa.concat_tables(parts).group_by("clip_id").aggregate([("is_recalled", "max")])
@@ -59,7 +60,7 @@ class Holdings:
     def held(self) -> pa.Table:
         """Columns of HELD."""
         parts = [HELD.empty_table()]
-        for batch in self._batches():
+        for batch in self._recent():
             rows = self._read(batch, ["call_id", "recorded_at"], self.since)
             vendor = pa.array([batch.vendor] * rows.num_rows, pa.string())
             parts.append(rows.add_column(0, "vendor", vendor).cast(HELD))
@@ -67,6 +68,18 @@ class Holdings:
 
     def _batches(self) -> Iterator[Batch]:
         return (b for b in self.ledger.batches() if b.state != CANCELLED and b.night_date != self.night)
+
+    def _recent(self) -> Iterator[Batch]:
+        """Those of nights that may have selected a recording of `since` or later."""
+        return (batch for batch in self._batches() if self._selected_at(batch.night_date) >= self.since)
+
+    def _selected_at(self, night: date) -> datetime:
+        try:
+            told = json.loads(self.root.night(night).funnel.read_text(encoding="utf-8"))
+            # Stamps are whole seconds, rounded down.
+            return parse_stamp(told["now"]) + timedelta(seconds=1)
+        except (OSError, ValueError, KeyError):
+            return datetime.max.replace(tzinfo=UTC)
 
     def _read(self, batch: Batch, columns: list[str], since: datetime | None = None) -> pa.Table:
         return read_crosswalk(self.root.night(batch.night_date), batch.batch_id, columns, since)

@@ -41,7 +41,7 @@ from whisper_normalizer.international import (
 RULES: Final = f"whisper-normalizer {version('whisper-normalizer')} r2"
 
 _Rules = Callable[[str], str]
-# What a person says has a bracket now and then; a text of nothing else would keep the library busy for ever.
+# What a person says has a bracket now and then; a text of nothing else would keep the library busy for seconds.
 _MOST_BRACKETS: Final = 20
 _BRACKETS: Final = str.maketrans("([<", "   ")
 # With I and İ the Turkic languages have two letters where others have one.

@@ -70,7 +70,6 @@ class Selection:
     set_aside: Callable[[], pa.Table] = SET_ASIDE.empty_table
     exposure: Callable[[], pa.Table] = EXPOSURE.empty_table
     spread: Callable[[], Mapping[str, float]] = dict
-    threads: int | None = None
 
 
 def select(folder: NightFolder, now: datetime, given: Selection) -> Outcome:
@@ -138,7 +137,7 @@ def _draw(night: date, now: datetime, given: Selection) -> tuple[pa.Table, dict[
     key = _night_key(given.sampling_key, night)
     sampling, taken = given.policy.sampling, given.taken()
     with (
-        Tables(threads=given.threads) as tables,
+        Tables() as tables,
         given.landing.attached(tables, _oldest_partition(now, given.policy)) as outside,
     ):
         tables.register("taken", taken)

@@ -85,15 +85,17 @@ def _estimate(tables: Tables) -> None:
     tables.run("observed")
     found = []
     for measure in _RATIOS:
-        tables.run("sums", {"measure": measure})
-        tables.run("residuals")
-        estimated = estimates.ratios(tables.run("parts").cast(estimates.PARTS))
+        estimated = estimates.ratios(_parts(tables, measure))
         found.append(estimated.append_column("measure", pa.repeat(measure, estimated.num_rows)))
     tables.register("estimated", pa.concat_tables(found))
-    tables.run("sums", {"measure": "steering"})
-    tables.run("residuals")
-    arms = tables.run("parts").cast(estimates.PARTS)
+    arms = _parts(tables, "steering")
     tables.register("steered", estimates.differences(arms, tables.run("common"), "withheld", "shown"))
+
+
+def _parts(tables: Tables, measure: str) -> pa.Table:
+    tables.run("sums", {"measure": measure})
+    tables.run("residuals")
+    return tables.run("parts", {"measure": measure}).cast(estimates.PARTS)
 
 
 def spread_of_scores(path: Path) -> dict[str, float]:

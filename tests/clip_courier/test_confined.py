@@ -95,7 +95,7 @@ def test_read_confined_has_bounds_of_its_own(
 def test_read_confined_survives_damaged_parquet() -> None:
     """Bytes turned over anywhere: rows, or a named refusal, and this process lives."""
     good, random = bytearray(_parquet(100, "good morning")), Random(7)
-    for _ in range(12):
+    for _ in range(6):
         bad = good.copy()
         for _ in range(8):
             bad[random.randrange(len(bad))] = random.randrange(256)

@@ -36,7 +36,7 @@ def parts_of(observed: pa.Table, *also: str) -> list[pa.Table]:
         tables.register("observed", observed)
         tables.run("sums", {"measure": "wer"})
         tables.run("residuals")
-        return [tables.run("parts").cast(PARTS), *map(tables.run, also)]
+        return [tables.run("parts", {"measure": "wer"}).cast(PARTS), *map(tables.run, also)]
 
 
 def estimated(observed: pa.Table) -> pa.Table:

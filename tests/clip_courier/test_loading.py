@@ -16,6 +16,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from clip_courier import loading, recalls
 from clip_courier.courier import Courier
@@ -118,6 +119,36 @@ def test_load_scores_what_the_transcriber_started_from(
     assert _query(stage, f"{chosen} IS NULL AND chosen_hits IS NOT NULL") == [(0,)]
     wrong = "chosen_substitutions + chosen_deletions + chosen_hits <> words"
     assert _query(stage, f"SELECT count(*) FROM scores WHERE {wrong}") == [(0,)]
+
+
+def test_load_how_far_vendors_agree_and_are_steered(
+    stage: Stage, make_courier: MakeCourier, truth: dict[str, str], tmp_path: Path
+) -> None:
+    """A night of which two vendors have every clip they may, half of them without hypotheses."""
+    shutil.copytree(Path(loading.__file__).parents[1] / "policy", tmp_path / "policy")
+    sampling = tmp_path / "policy" / "sampling.yaml"
+    plan = yaml.safe_load(sampling.read_text()) | {"overlap_share": 1, "withheld_share": 0.5}
+    sampling.write_text(yaml.safe_dump(plan))
+    courier = make_courier(stage, CLIP_COURIER_POLICY=str(tmp_path / "policy"))
+    assert not courier.night(NIGHT).failures
+    for vendor in stage.vendors.values():
+        vendor.work(truth, NOW)
+    assert not courier.returns().failures
+    [(overlaps,)] = _query(stage, "SELECT count(DISTINCT clip_key) FROM clips WHERE is_overlap")
+    [(withheld,)] = _query(stage, "SELECT count(*) FROM clips WHERE is_withheld")
+    assert withheld > 0
+    scorecard = _query(
+        stage, "SELECT overlap_clips, pairwise_wer, word_alpha, withheld_clips, steering_effect FROM vendor_scorecard"
+    )
+    assert sum(row[3] for row in scorecard) == withheld
+    for overlap, pairwise, alpha, _, steering in scorecard:
+        assert 0 < overlap <= overlaps
+        assert 0 <= pairwise < 0.5 < alpha <= 1
+        assert steering is not None
+    # However many vendors transcribed it, a clip counts once.
+    scored = _query(stage, "SELECT count(DISTINCT clip_key), count(*) FROM scores")[0]
+    assert scored[0] < scored[1]
+    assert _query(stage, "SELECT sum(clips) FROM wer_by_stratum") == [(scored[0],)]
 
 
 def test_load_compares_what_vendors_made_of_one_clip() -> None:

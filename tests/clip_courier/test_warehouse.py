@@ -8,6 +8,7 @@ import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from random import Random
+from statistics import stdev
 from typing import Any
 
 import duckdb
@@ -382,3 +383,17 @@ warehouse.publish(Path(sys.argv[1]), _relations(delivered_clips=[_clip("killed",
     warehouse.publish(path, _relations(delivered_clips=[_clip("new", "s", "p")]), NOW)
     assert _rows(path, "SELECT clip_key FROM clips") == [("new",)]
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_spread_of_scores_is_what_optimum_allocation_asks_for(path: Path) -> None:
+    """The deviation of errors from what the stratum's rate expects of as many words; strata with one clip have none."""
+    assert warehouse.spread_of_scores(path) == {}
+    words, errors = [10, 20, 5, 10], [1, 4, 0, 3]
+    clips = [_clip(f"k{n}", "s", f"p{n}") for n in range(4)] + [_clip("k4", "alone", "p9")]
+    scored = [_score(f"k{n}", w, e, 0, 0) for n, (w, e) in enumerate(zip(words, errors, strict=True))]
+    scored.append(_score("k4", 10, 2, 0, 0))
+    relations = _relations(ledger_batches=[_batch("b-1", clips=5, due=NOW)], delivered_clips=clips, scored=scored)
+    warehouse.publish(path, relations, NOW)
+    rate = sum(errors) / sum(words)
+    expected = stdev(e - rate * w for w, e in zip(words, errors, strict=True))
+    assert warehouse.spread_of_scores(path) == {"s": pytest.approx(expected)}

@@ -15,13 +15,8 @@ WITH part AS (
                 persons[:3]
             ]
         END) AS together,
-        duration_ms,
-        weight AS w,
         weight * numerator AS wx,
-        weight * denominator AS wy,
-        weight * numerator * numerator AS wxx,
-        weight * numerator * denominator AS wxy,
-        weight * denominator * denominator AS wyy
+        weight * denominator AS wy
     FROM observed
     WHERE measure = $measure
 )
@@ -31,13 +26,7 @@ SELECT
     array_to_string(together, ' ') AS together,
     CASE WHEN any_value(len(together)) = 2 THEN -1 ELSE 1 END AS sign,
     any_value(len(together)) = 1 AS is_person,
-    count(*) AS clips,
-    sum(duration_ms) AS audio_ms,
-    sum(w) AS w,
     sum(wx) AS wx,
-    sum(wy) AS wy,
-    sum(wxx) AS wxx,
-    sum(wxy) AS wxy,
-    sum(wyy) AS wyy
+    sum(wy) AS wy
 FROM part
 GROUP BY cell, arm, together
