@@ -264,8 +264,8 @@ def _rates(rows: list[Row], period: Period) -> str:
         return f"<h3>By {kind}</h3>" + _table(f"{kind},word error rate (95 %)#,{heads}", cells)
 
     about = (
-        "Errors of the recogniser's first hypothesis over words, in all that is published, weighted by the"
-        " inverse inclusion probability; clips of one person go together in the 95 % intervals. None where one person is all."
+        "Errors of the recogniser's first hypothesis over words, in all that is published, weighted by the inverse"
+        " inclusion probability; clips of one person go together in the 95 % intervals. None where one person is all."
     )
     return _section(
         "Word error rate",
@@ -419,7 +419,7 @@ def _interval(row: Row, name: str, low: str, high: str, shown: Callable[[float],
     value, *ends = (
         f'<data value="{row[each]!r}">{shown(row[each])}</data>' for each in (name, low, high) if row[each] is not None
     )
-    between = f" ({' to '.join(ends)})" if ends else ""
+    between = f" ({' to '.join(ends)})" if len(ends) == 2 else ""
     return f'<td class="n">{value}{between}</td>'
 
 
