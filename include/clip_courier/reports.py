@@ -66,15 +66,18 @@ _STYLE: Final = """
 @media(prefers-color-scheme:dark){
 :root{--page:#16181b;--ink:#e8e8e8;--soft:#a9adb2;--line:#565a60;--bar:#6cb2f0;--late:#ff8a80}}
 body{font:15px/1.5 system-ui,sans-serif;background:var(--page);color:var(--ink)}
-body{max-width:60rem;margin:0 auto;padding:1rem}
+body{max-width:68rem;margin:0 auto;padding:1rem}
 h1{font-size:1.4rem;margin:.2rem 0}h2{font-size:1.15rem;margin:2rem 0 .3rem}h3{font-size:1rem;margin:1.2rem 0 .2rem}
 p,figcaption{color:var(--soft);margin:.2rem 0 .6rem;max-width:42rem}figure{margin:.8rem 0;max-width:36rem}
 svg{display:block;width:100%;height:auto}svg text{font-family:inherit!important}
 .wide{overflow-x:auto}table{border-collapse:collapse}
 th,td{border-bottom:1px solid var(--line);padding:.3rem .7rem;text-align:left;vertical-align:top;white-space:nowrap}
 th[scope=row]{position:sticky;left:0;background:var(--page);font-weight:400}
-.n{text-align:right;font-variant-numeric:tabular-nums}.late{color:var(--late);font-weight:600}
-@media(max-width:30rem){th[scope=row]{white-space:normal;max-width:9rem;overflow-wrap:anywhere}}
+.n{text-align:right;font-variant-numeric:tabular-nums}.late{color:var(--late);font-weight:600;white-space:normal}
+th.here{font-weight:700}
+thead th{white-space:normal;vertical-align:bottom}
+@media(max-width:30rem){th,td{padding:.3rem .5rem}
+th[scope=row]{white-space:normal;min-width:6.5rem;max-width:9rem;overflow-wrap:break-word}}
 """
 
 Row = dict[str, Any]
@@ -168,7 +171,7 @@ def _funnel(rows: list[Row]) -> str:
         # Of millions thousands are chosen: on an even scale the chosen could not be seen.
         axes.set_xscale("symlog", linthresh=1)
         axes.set_xlim(0, 30 * max(1, *(clips[step] for step in steps)))
-        axes.set_xticks([])
+        axes.xaxis.set_visible(False)
         axes.spines["bottom"].set_visible(False)
         axes.invert_yaxis()
 
@@ -260,12 +263,13 @@ def _rates(rows: list[Row], period: Period) -> str:
             for row in rows
             if row["kind"] == kind
         )
-        heads = "clips#,persons#,worth clips#,hours#,hours still needed for ± 1 point#"
+        heads = "clips#,persons#,worth clips#,hours#,hours needed#"
         return f"<h3>By {kind}</h3>" + _table(f"{kind},word error rate (95 %)#,{heads}", cells)
 
     about = (
         "Errors of the recogniser's first hypothesis over words, in all that is published, weighted by the inverse"
-        " inclusion probability; clips of one person go together in the 95 % intervals. None where one person is all."
+        " inclusion probability; clips of one person go together in the 95 % intervals, of which there is none where"
+        " one person is all. Hours needed: so many more of the same kind would bring the interval to ± 1 point."
     )
     return _section(
         "Word error rate",
