@@ -274,7 +274,7 @@ def _rates(rows: list[Row], period: Period) -> str:
     return _section(
         "Word error rate",
         about,
-        _plot("weeks", "Word error rate by week of recording", 9, draw_weeks, "By week of recording."),
+        _plot("weeks", "Word error rate by week of recording", 9 if weeks else 0, draw_weeks, "By week of recording."),
         table("week"),
         _plot("strata", "Word error rate by stratum", len(shown), draw_strata, f"By stratum{_of(strata)}."),
         *(table(kind) for kind in ("stratum", "product", "locale")),

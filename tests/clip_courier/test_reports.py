@@ -86,6 +86,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Root:
         _night_of("borealis", "borealis-1", NIGHT - timedelta(days=2), random, 40),
         _night_of("aurora", "aurora-2", NIGHT + timedelta(days=4), random, 20),
     ]
+    return _published(tmp_path_factory.mktemp("reports"), parts)
+
+
+def _published(folder: Path, parts: list[dict[str, list[dict[str, Any]]]]) -> Root:
     schemas = {
         "ledger_batches": loading._LEDGER_BATCHES,
         "ledger_recalls": loading._LEDGER_RECALLS,
@@ -98,7 +102,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Root:
         "refused": loading._REFUSED,
         "funnel": loading._FUNNEL,
     }
-    root = Root(tmp_path_factory.mktemp("reports"), "landing")
+    root = Root(folder, "landing")
     relations: dict[str, pa.Table | list[Path]] = {
         name: pa.Table.from_pylist([row for part in parts for row in part.get(name, [])], schema)
         for name, schema in schemas.items()
@@ -254,6 +258,14 @@ def test_report_is_whole_in_itself_and_holds_no_row(root: Root) -> None:
 def test_report_is_the_same_when_it_is_written_again(root: Root) -> None:
     period = PERIODS["night"][0]
     assert _written(root, period) == _written(root, period)
+
+
+def test_report_of_a_night_of_which_nothing_came_back(tmp_path: Path) -> None:
+    part = _night_of("aurora", "aurora-1", NIGHT, Random(1), 5)
+    kept = {name: part[name] for name in ("ledger_batches", "funnel")}
+    page = Read(_written(_published(tmp_path, [kept]), PERIODS["night"][0]))
+    assert ["delivered", 5] in page.rows("Funnel")
+    assert page.rows("By week") == page.rows("Rejections") == page.rows("Recalls") == []
 
 
 def test_report_of_nothing_is_a_named_error(root: Root, tmp_path: Path) -> None:
