@@ -81,6 +81,11 @@ def data_docs(night: date) -> Path:
     return load_settings(os.environ).root.night(night).data_docs
 
 
+def reports() -> Path:
+    """The folder of the pages about nights and weeks."""
+    return load_settings(os.environ).root.reports
+
+
 def vendor_names() -> list[str]:
     """Every vendor that has a file: what the vendor tasks are mapped over."""
     return list(load_settings(os.environ).vendors())

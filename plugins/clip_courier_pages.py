@@ -1,4 +1,4 @@
-"""Two pages in Airflow's user interface: where every night and batch is, and a night's Data Docs.
+"""Pages in Airflow's user interface: where every night and batch is, a night's Data Docs, and the reports.
 
 Airflow does not guard what a plugin mounts, so each route asks for a logged-in user itself. Nothing here changes
 anything, and nothing shown is more than counts, states and reasons.
@@ -7,13 +7,15 @@ anything, and nothing shown is more than counts, states and reasons.
 from collections.abc import Iterable
 from datetime import date
 from html import escape
+from pathlib import Path
+from urllib.parse import quote
 
 from airflow.api_fastapi.core_api.security import get_user
 from airflow.plugins_manager import AirflowPlugin
 from fastapi import APIRouter, Depends, FastAPI, HTTPException
 from fastapi.responses import FileResponse, HTMLResponse
 
-from clip_courier_airflow import courier, data_docs
+from clip_courier_airflow import courier, data_docs, reports
 
 _STYLE = """
 :root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;margin:1.5rem;max-width:80rem}
@@ -59,6 +61,8 @@ def status() -> HTMLResponse:
         [_text(one.batch_id), _number(one.n), _number(one.clip_count), _text(one.state), _text(one.noticed_at or "")]
         for one in seen.recalls
     )
+    pages = sorted(reports().glob("[0-9]*.html"), reverse=True)
+    written = ([f'<td><a href="reports/{quote(page.name)}">{escape(page.stem)}</a></td>'] for page in pages)
     keys = (
         [
             _text("ours" if one.is_ours else one.vendor),
@@ -70,6 +74,7 @@ def status() -> HTMLResponse:
     return _page(
         _table("Alerts", "batch,vendor,what", alerts),
         _table("Nights", "night,clips#,eligible#,selected#,validated#,in batches#,delivered#,refused,", nights),
+        _table("Reports", "night or week", written),
         _table("Batches", "batch,vendor,state,clips#,rows returned#,delivered,due", batches),
         _table("Recalls", "batch,recall#,clips#,state,noticed", recalls),
         _table("Keys", "whose,fingerprint,expires", keys),
@@ -79,7 +84,17 @@ def status() -> HTMLResponse:
 @secured.get("/data-docs/{night}/{path:path}")
 def docs(night: date, path: str) -> FileResponse:
     """A file of the night's Data Docs, and nothing beside them."""
-    folder = data_docs(night).resolve()
+    return _file(data_docs(night), path)
+
+
+@secured.get("/reports/{path}")
+def report(path: str) -> FileResponse:
+    """The page about a night or a week."""
+    return _file(reports(), path)
+
+
+def _file(within: Path, path: str) -> FileResponse:
+    folder = within.resolve()
     file = (folder / path).resolve()
     if not file.is_relative_to(folder) or not file.is_file():
         raise HTTPException(404, "there is no such page")

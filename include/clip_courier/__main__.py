@@ -21,6 +21,7 @@ from rich.progress import Progress as Bars
 from clip_courier.courier import Courier
 from clip_courier.errors import CourierError, MachineFailed
 from clip_courier.model import Outcome, Progress, silent
+from clip_courier.reports import Period
 from clip_courier.settings import credentials_from, load_settings
 
 VERBS = {
@@ -35,6 +36,7 @@ VERBS = {
     "returns": "collect and load",
     "recall": "honour withdrawals: withhold, recall, forget",
     "status": "say where every batch is",
+    "report": "write a page about a night, or a week: funnel, error rates, vendors, what was refused",
     "verify": "prove the record: audit chain and crosswalks",
 }
 
@@ -80,6 +82,7 @@ def _run(asked: argparse.Namespace, progress: Progress) -> Outcome:
         "returns": lambda: courier.returns(asked.vendor),
         "recall": lambda: courier.recall(asked.vendor),
         "status": lambda: courier.status(asked.night, asked.vendor),
+        "report": lambda: courier.report(asked.week or Period.of_night(night)),
         "verify": courier.verify,
     }
     return verbs[asked.verb]()
@@ -112,7 +115,10 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb, meaning in VERBS.items():
         one = verbs.add_parser(verb, help=meaning, description=meaning, allow_abbrev=False)
-        one.add_argument("--night", type=_date, metavar="YYYY-MM-DD", help="default: today in UTC")
+        when = one.add_mutually_exclusive_group()
+        when.add_argument("--night", type=_date, metavar="YYYY-MM-DD", help="default: today in UTC")
+        if verb == "report":
+            when.add_argument("--week", type=_week, metavar="YYYY-Www", help="an ISO week instead of a night")
         one.add_argument("--vendor", metavar="NAME", help="default: every vendor")
         one.add_argument("--now", type=_moment, metavar="RFC3339", help="what is known and in force then; default: now")
         one.add_argument("--root", type=Path, metavar="DIR", help="default: CLIP_COURIER_ROOT or ./var")
@@ -133,6 +139,13 @@ def _date(text: str) -> date:
         return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).date()
     except ValueError:
         raise argparse.ArgumentTypeError("must be a date, YYYY-MM-DD") from None
+
+
+def _week(text: str) -> Period:
+    try:
+        return Period.of_week(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be an ISO week, such as 2026-W47") from None
 
 
 def _moment(text: str) -> datetime:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clip_courier import inbound, loading, manifests, outbound, quality, recalls, selection, warehouse
+from clip_courier import inbound, loading, manifests, outbound, quality, recalls, reports, selection, warehouse
 from clip_courier.batch_files import overdue, read_crosswalk
 from clip_courier.errors import (
     ConnectionInvalid,
@@ -264,6 +264,11 @@ class Courier:
     def overview(self, night: date | None = None, vendor: str | None = None) -> Overview:
         """The same as values, for pages. It asks for no secret."""
         return overview(self._root, self._ledger, self._clock(), night, vendor)
+
+    def report(self, period: reports.Period) -> Outcome:
+        """One page about a night or a week, from what is published."""
+        with self._working("report"):
+            return _logged(reports.report(self._root, period, self._clock()))
 
     def verify(self) -> Outcome:
         """Prove what is on record: the audit chain, and that every clip a vendor has can be named and recalled.

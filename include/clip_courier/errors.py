@@ -147,6 +147,17 @@ class RemoteConflict(CourierError):
     """A file of that name that is not ours lies in the vendor's outbound folder; ask the vendor to move it."""
 
 
+# -- reports ---------------------------------------------------------------------------------------------------
+
+
+class WarehouseMissing(CourierError):
+    """Run `clip-courier load`: it publishes the warehouse that reports are read from."""
+
+
+class ReportEmpty(CourierError):
+    """Name a night or week that was run (`clip-courier status` lists them); `clip-courier load` publishes it first."""
+
+
 # -- returns ---------------------------------------------------------------------------------------------------
 
 

@@ -305,6 +305,14 @@ class Root:
     def data_docs(self) -> Path:
         return self.path / "data_docs"
 
+    @property
+    def reports(self) -> Path:
+        """Pages about nights and weeks: counts and rates."""
+        return self.path / "reports"
+
+    def report(self, name: str) -> Path:
+        return self.reports / f"{name}.html"
+
     def keys(self, vendor: str) -> Path:
         """Which keys serve for a vendor, and when they expire; JSON, no secrets."""
         return self.path / "keys" / f"{vendor}.json"

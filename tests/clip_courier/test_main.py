@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from clip_courier.__main__ import VERBS
+from clip_courier.__main__ import VERBS, main
 from clip_courier_demo.stage import Stage
 from conftest import NIGHT
 
@@ -50,6 +50,16 @@ def test_night_then_every_verb_finds_it_done(run: Run) -> None:
         again = run(verb, *night, "--json")
         assert again.returncode == 0, again.stderr
         assert json.loads(again.stdout)["new"] is False
+
+
+def test_report_takes_a_night_or_a_week_that_was_published(run: Run, stage: Stage) -> None:
+    assert "WarehouseMissing" in error_of(run("report", "--night", NIGHT.isoformat()))
+    assert run("load").returncode == 0
+    assert "ReportEmpty" in error_of(run("report", "--week", "2026-W47"))
+    for wrong in (("--week", "2026-W54"), ("--week", "2026-W47", "--night", NIGHT.isoformat())):
+        with pytest.raises(SystemExit, match="2"):
+            main(["report", *wrong])
+    assert not (stage.root / "reports").exists()
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))

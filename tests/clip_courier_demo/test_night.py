@@ -79,7 +79,7 @@ def test_standalone_shows_its_pages_to_nobody_who_is_not_logged_in(played: tuple
     docs = f"data-docs/{night}/index.html"
     with standalone(tmp_path / "airflow", environ) as airflow:
         login = {"Authorization": f"Bearer {airflow.token}"}
-        assert [page(airflow, name, {})[0] for name in ("status", docs)] == [401, 401]
+        assert [page(airflow, name, {})[0] for name in ("status", docs, "reports/2026-W47.html")] == [401] * 3
         assert "aurora" in page(airflow, "status", login)[1]
         assert "validations" in page(airflow, docs, login)[1]
         assert page(airflow, f"data-docs/{night}/..%2f..%2fledger.sqlite", login)[0] == 404

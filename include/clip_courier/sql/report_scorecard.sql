@@ -1,0 +1,2 @@
+-- Reads: vendor_scorecard.
+SELECT * FROM vendor_scorecard ORDER BY vendor
