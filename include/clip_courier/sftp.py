@@ -99,6 +99,7 @@ def connect(endpoint: SftpEndpoint, *, timeout_s: float = 30) -> Iterator["Drop"
     with ExitStack() as opened:
         try:
             sock = opened.enter_context(socket.create_connection((endpoint.host, endpoint.port), timeout_s))
+            opened.callback(_hang_up, sock)
             transport = _transport(sock, pin, timeout_s)
             opened.callback(transport.close)
             _authenticate(transport, pin, endpoint.login, key, timeout_s)
@@ -106,6 +107,12 @@ def connect(endpoint: SftpEndpoint, *, timeout_s: float = 30) -> Iterator["Drop"
         except (*FAULTS, Refusal, Lost) as fault:
             raise ServerUnreachable(f"no SFTP session with the vendor's server: {reason(fault)}") from fault
         yield Drop(wire, endpoint.remote_root)
+
+
+def _hang_up(sock: socket.socket) -> None:
+    """End the connection now: closing alone waits for paramiko's thread, which may still be reading from it."""
+    with suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 class Drop:

@@ -388,12 +388,12 @@ def test_deliver_killed_anywhere(
 ) -> None:
     """kill -9 of a real process at every kind of boundary and at random instants; then the vendor gets it once.
 
-    CLIP_COURIER_KILLS says how many in all. A vendor that is quick takes a drop as soon as it sees it.
+    KILLS says how many in all. A vendor that is quick takes a drop as soon as it sees it.
     """
     manifested(stage, make_courier)
     home, inbox = stage.vendors[vendor].home / "outbound", stage.vendors[vendor].home / "taken"
     states: Counter[str] = Counter()
-    kills = _kills(stage, vendor, int(os.environ.get("CLIP_COURIER_KILLS", "30")) // 2)
+    kills = _kills(stage, vendor, int(os.environ.get("KILLS", "30")) // 2)
     for number, (boundary, instant) in enumerate(kills):
         shutil.rmtree(inbox, ignore_errors=True)
         inbox.mkdir()
