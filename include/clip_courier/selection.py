@@ -17,7 +17,7 @@ import binascii
 import hashlib
 import hmac
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -163,6 +163,8 @@ def _draw(night: date, now: datetime, given: Selection) -> tuple[pa.Table, dict[
         tables.run("product")
         rows = tables.run("selected", shares)
         [drawable] = tables.run("counts").to_pylist()
+        k = given.policy.disclosure.vocabulary_k
+        shared = set(tables.run("shared", {"k": k})["stratum"].to_pylist())
     return rows, {
         "night": night.isoformat(),
         "now": stamp(now),
@@ -173,8 +175,23 @@ def _draw(night: date, now: datetime, given: Selection) -> tuple[pa.Table, dict[
         "overheard": overheard,
         "selected": sum(one["chosen"] for one in strata),
         "strata": sum(one["chosen"] > 0 for one in strata),
-        "plan": strata,
+        "plan": _shown(strata, shared, k),
     }
+
+
+def _shown(strata: Sequence[dict[str, Any]], shared: Set[str], k: int) -> list[dict[str, Any]]:
+    """The plan as it may be shown: strata of fewer than k persons are one row, as their names could be somebody's."""
+    rest = [one for one in strata if one["stratum"] not in shared]
+    if not rest:
+        return list(strata)
+    sums = {name: sum(one[name] for one in rest) for name in rest[0] if name not in ("stratum", "limit")}
+    limits = {one["limit"] for one in rest}
+    together = {
+        "stratum": f"(strata of fewer than {k} persons)",
+        "limit": limits.pop() if len(limits) == 1 else "several",
+    }
+    rounded = {name: round(value, 4) for name, value in sums.items()}
+    return [*(one for one in strata if one["stratum"] in shared), {**together, **rounded}]
 
 
 def thin(tables: Tables, sampling: Sampling, key: Callable[[str], str]) -> int:

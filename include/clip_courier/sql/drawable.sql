@@ -14,7 +14,8 @@ SELECT
     ) AS stratum,
     j.duration_ms,
     (j.duration_ms + $step_ms - 1) // $step_ms * $step_ms AS billed_ms,
-    coalesce(w.weight, 1.0) AS weight
+    coalesce(w.weight, 1.0) AS weight,
+    j.n1
 FROM judged j
 LEFT JOIN weight w ON w.clip_id = j.clip_id
 LEFT JOIN set_aside s ON s.clip_id = j.clip_id

@@ -70,7 +70,7 @@ SELECT
     coalesce(any_value(f.refused_files), 0) AS refused_files,
     any_value(r.estimate) AS reject_rate,
     any_value(r.ci_low) AS reject_rate_low,
-    least(any_value(r.ci_high), 1) AS reject_rate_high,
+    CASE WHEN any_value(r.ci_high) IS NOT NULL THEN least(any_value(r.ci_high), 1) END AS reject_rate_high,
     any_value(list_aggregate(h.hours, 'median')) AS median_turnaround_hours,
     any_value(h.hours[greatest(1, floor(len(h.hours) * (m.estimate - m.margin)))::INTEGER]) AS turnaround_low,
     any_value(h.hours[least(len(h.hours), ceil(len(h.hours) * (m.estimate + m.margin)) + 1)::INTEGER]) AS turnaround_high,
