@@ -96,7 +96,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "warehouse" / "clip_courier.duckdb"
 
 
-# Contracts §5, and what issue 2 asks of each table.
+# Contracts §5, and what stands in each table beyond it.
 TABLES = {
     "deliveries": {"batch_id", "vendor", "night", "state", "clip_count"},
     "clips": {
