@@ -50,7 +50,7 @@ def test_status_leads_to_the_reports(
     shown = pages.status().body.decode()
     for name in ("2026-11-20", "2026-W47"):
         assert f'<a href="reports/{name}.html">{name}</a>' in shown
-        assert "translator × en-GB" in Path(pages.report(f"{name}.html").path).read_text(encoding="utf-8")
+        assert "assistant × en-US" in Path(pages.report(f"{name}.html").path).read_text(encoding="utf-8")
     for outside in ("../ledger.sqlite", "2026-11-21.html", "."):
         with pytest.raises(HTTPException):
             pages.report(outside)
