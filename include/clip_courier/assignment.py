@@ -5,7 +5,7 @@ Thaler and Ravishankar 1998), so that a vendor more or less moves only the clips
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from hashlib import md5
 from typing import Any, Final
@@ -39,15 +39,39 @@ def assign(
     ).to_pylist()
     gone = set(taken["clip_id"].to_pylist())
     why: dict[int, str] = {row: "already_delivered" for row, clip in enumerate(facts) if clip["clip_id"] in gone}
-    lots = _lots(facts, vendors, night, why)
     begun: defaultdict[tuple[str, str], list[datetime]] = defaultdict(list)
     for one in held.to_pylist():
         begun[one["vendor"], one["call_id"]].append(one["recorded_at"])
     left_ms = {vendor.name: round(vendor.hours_per_night * 3_600_000) for vendor in vendors}
+    given = sorted(_called(facts, sorted(_lots(facts, vendors, night, why)), left_ms, begun, distance, why))
+    has_one = {row for row, _ in given}
+    rows = clips.take(pa.array([row for row, _ in given], pa.int64()))
+    refused = [
+        {"clip_key": clip["clip_key"], "vendor": None, "reason": why[row]}
+        for row, clip in enumerate(facts)
+        if row not in has_one
+    ]
+    return (
+        rows.append_column("vendor", pa.array([vendor for _, vendor in given], pa.string())),
+        pa.Table.from_pylist(refused, LEFT_OUT),
+    )
+
+
+def _called(
+    facts: Sequence[Mapping[str, Any]],
+    lots: Sequence[tuple[bytes, int, str]],
+    left_ms: dict[str, int],
+    begun: defaultdict[tuple[str, str], list[datetime]],
+    distance: timedelta,
+    why: dict[int, str],
+) -> Iterator[tuple[int, str]]:
+    """(row, vendor) as the lots are called, one after the other: each decision narrows the next.
+
+    A night's sample is small. `left_ms` by vendor and `begun` by vendor and call are brought forward, `why` by row says
+    what stood against a clip.
+    """
     got: Counter[int] = Counter()
-    given: list[tuple[int, str]] = []
-    # One after the other, because each decision narrows the next; a night's sample is small.
-    for _, row, vendor in sorted(lots):
+    for _, row, vendor in lots:
         clip = facts[row]
         if got[row] >= 1 + clip["is_for_two"]:
             continue
@@ -60,18 +84,7 @@ def assign(
             near.append(clip["recorded_at"])
             left_ms[vendor] -= clip["duration_ms"]
             got[row] += 1
-            given.append((row, vendor))
-    given.sort()
-    rows = clips.take(pa.array([row for row, _ in given], pa.int64()))
-    refused = [
-        {"clip_key": clip["clip_key"], "vendor": None, "reason": why[row]}
-        for row, clip in enumerate(facts)
-        if not got[row]
-    ]
-    return (
-        rows.append_column("vendor", pa.array([vendor for _, vendor in given], pa.string())),
-        pa.Table.from_pylist(refused, LEFT_OUT),
-    )
+            yield row, vendor
 
 
 def _lots(

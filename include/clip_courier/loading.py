@@ -180,6 +180,16 @@ FACTS: Final[Mapping[str, pa.Schema]] = {
     "scored": _with_clips("scored", _SCORED),
     "compared": _with_clips("compared", _COMPARED),
 }
+# All that sql/load_*.sql read.
+RELATIONS: Final[Mapping[str, pa.Schema]] = {
+    "ledger_batches": _LEDGER_BATCHES,
+    "ledger_recalls": _LEDGER_RECALLS,
+    "ledger_returns": _LEDGER_RETURNS,
+    "ledger_rows": _LEDGER_ROWS,
+    "refused": _REFUSED,
+    "funnel": _FUNNEL,
+    **FACTS,
+}
 # Scored at once: their texts and what is computed of them are in memory, some 10 KB a row.
 _ROWS_AT_ONCE: Final = 8192
 # Rows that a transcriber found too hard to read on: nobody reads them a second time.
@@ -323,14 +333,17 @@ def _spool(kind: str, rows: pa.Table, clips: pa.Table, name: str, root: Root) ->
 
 
 def _relations(given: Loading, batches: list[Batch], returns: list[Return]) -> dict[str, pa.Table | list[Path]]:
-    """Everything that sql/load_*.sql read, by name: a table, or the files of one."""
+    """RELATIONS, by name: a table, or the files of one."""
+    rows = {
+        "ledger_batches": [_dated(b.__dict__) for b in batches],
+        "ledger_recalls": [_dated(r.__dict__) for r in given.ledger.recalls()],
+        "ledger_returns": [_dated(r.__dict__) for r in returns],
+        "ledger_rows": [r.__dict__ for r in given.ledger.row_counts()],
+        "refused": list(_refused(given, batches, returns)),
+        "funnel": list(_funnel(given.root)),
+    }
     return {
-        "ledger_batches": pa.Table.from_pylist([_dated(b.__dict__) for b in batches], _LEDGER_BATCHES),
-        "ledger_recalls": pa.Table.from_pylist([_dated(r.__dict__) for r in given.ledger.recalls()], _LEDGER_RECALLS),
-        "ledger_returns": pa.Table.from_pylist([_dated(r.__dict__) for r in returns], _LEDGER_RETURNS),
-        "ledger_rows": pa.Table.from_pylist([r.__dict__ for r in given.ledger.row_counts()], _LEDGER_ROWS),
-        "refused": pa.Table.from_pylist(list(_refused(given, batches, returns)), _REFUSED),
-        "funnel": pa.Table.from_pylist(list(_funnel(given.root)), _FUNNEL),
+        **{name: pa.Table.from_pylist(found, RELATIONS[name]) for name, found in rows.items()},
         **{kind: facts.files(given.root, kind) or schema.empty_table() for kind, schema in FACTS.items()},
     }
 

@@ -252,20 +252,6 @@ def _rates(rows: list[Row], period: Period) -> str:
         axes.set_xlabel("word error rate, %")
         axes.grid(axis="x")
 
-    def table(kind: str) -> str:
-        cells = (
-            [
-                _name(row["name"], "here" if row["name"] == period.name else ""),
-                _interval(row, "estimate", "ci_low", "ci_high", _share),
-                *(_count(row["clips"]), _count(row["speakers"]), _decimal(row["effective_clips"], 0)),
-                *(_decimal(row["hours"], 2), _decimal(row["hours_needed"], 2)),
-            ]
-            for row in rows
-            if row["kind"] == kind
-        )
-        heads = "clips#,persons#,worth clips#,hours#,hours needed#"
-        return f"<h3>By {kind}</h3>" + _table(f"{kind},word error rate (95 %)#,{heads}", cells)
-
     about = (
         "Errors of the recogniser's first hypothesis over words, in all that is published, weighted by the inverse"
         " inclusion probability; clips of one person go together in the 95 % intervals, of which there is none where"
@@ -275,10 +261,25 @@ def _rates(rows: list[Row], period: Period) -> str:
         "Word error rate",
         about,
         _plot("weeks", "Word error rate by week of recording", 9 if weeks else 0, draw_weeks, "By week of recording."),
-        table("week"),
+        _rates_by("week", rows, period),
         _plot("strata", "Word error rate by stratum", len(shown), draw_strata, f"By stratum{_of(strata)}."),
-        *(table(kind) for kind in ("stratum", "product", "locale")),
+        *(_rates_by(kind, rows, period) for kind in ("stratum", "product", "locale")),
     )
+
+
+def _rates_by(kind: str, rows: list[Row], period: Period) -> str:
+    cells = (
+        [
+            _name(row["name"], "here" if row["name"] == period.name else ""),
+            _interval(row, "estimate", "ci_low", "ci_high", _share),
+            *(_count(row["clips"]), _count(row["speakers"]), _decimal(row["effective_clips"], 0)),
+            *(_decimal(row["hours"], 2), _decimal(row["hours_needed"], 2)),
+        ]
+        for row in rows
+        if row["kind"] == kind
+    )
+    heads = "clips#,persons#,worth clips#,hours#,hours needed#"
+    return f"<h3>By {kind}</h3>" + _table(f"{kind},word error rate (95 %)#,{heads}", cells)
 
 
 def _scorecard(rows: list[Row]) -> str:

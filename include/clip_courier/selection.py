@@ -162,7 +162,6 @@ def _draw(night: date, now: datetime, given: Selection) -> tuple[pa.Table, dict[
         tables.run("short", shares)
         tables.run("product")
         rows = tables.run("selected", shares)
-        [drawable] = tables.run("counts").to_pylist()
         k = given.policy.disclosure.vocabulary_k
         shared = set(tables.run("shared", {"k": k})["stratum"].to_pylist())
     return rows, {
@@ -171,7 +170,7 @@ def _draw(night: date, now: datetime, given: Selection) -> tuple[pa.Table, dict[
         "clips": clips,
         "refused": refused,
         "eligible": eligible,
-        "set_aside": eligible - overheard - drawable["clips"],
+        "set_aside": eligible - overheard - sum(one["eligible"] for one in strata),
         "overheard": overheard,
         "selected": sum(one["chosen"] for one in strata),
         "strata": sum(one["chosen"] > 0 for one in strata),
@@ -230,8 +229,10 @@ def draw(
             }
         ),
     )
-    tables.register("drawn", tables.run("drawn", {"key": key("stratum"), "most_clips": most_clips}))
-    chosen = {row["stratum"]: row for row in tables.run("chosen").to_pylist()}
+    drawn = tables.run("drawn", {"key": key("stratum"), "most_clips": most_clips})
+    tables.register("drawn", drawn)
+    totals = drawn.group_by("stratum").aggregate([("clip_id", "count"), ("duration_ms", "sum")]).to_pylist()
+    chosen = {row["stratum"]: (row["clip_id_count"], row["duration_ms_sum"]) for row in totals}
     return [
         {
             "stratum": one.name,
@@ -239,8 +240,8 @@ def draw(
             "eligible_hours": _hours(one.eligible_ms),
             "wanted_hours": _hours(one.wanted_ms),
             "budget_hours": _hours(one.budget_ms),
-            "chosen": chosen[one.name]["clips"] if one.name in chosen else 0,
-            "chosen_hours": _hours(chosen[one.name]["duration_ms"] if one.name in chosen else 0),
+            "chosen": chosen.get(one.name, (0, 0))[0],
+            "chosen_hours": _hours(chosen.get(one.name, (0, 0))[1]),
             "limit": one.limit,
         }
         for one in strata

@@ -67,7 +67,8 @@ class Tables:
         text = (_STATEMENTS / f"{statement}.sql").read_text(encoding="utf-8")
         try:
             # A statement is given the values that it names.
-            named = {name: value for name, value in (values or {}).items() if f"${name}" in text}
+            asked = set(re.findall(r"\$(\w+)", text))
+            named = {name: value for name, value in (values or {}).items() if name in asked}
             relation = self._connection.sql(text, params=named)
             return pa.table({}) if relation is None else relation.to_arrow_table()
         except duckdb.Error as error:

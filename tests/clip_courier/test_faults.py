@@ -759,10 +759,11 @@ def bring_to(state: str, world: World, make_courier: MakeCourier) -> None:
         return
     kept = world.stage.folder / "snapshots" / "sealed"
     if not kept.exists():
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sftp.Drop, "upload", lambda *given, **options: (_ for _ in ()).throw(ConnectionLost("cut")))
-            with pytest.raises(ConnectionLost):
-                make_courier(world.stage, **world.environ()).deliver(NIGHT, "aurora")
+        # Sealed, and then the line breaks; what it carried is taken away, so that each row begins with an empty folder.
+        with bad_line("cut")(world) as environ, pytest.raises(ConnectionLost):
+            make_courier(world.stage, **environ).deliver(NIGHT, "aurora")
+        for path in world.outbound.iterdir():
+            path.unlink()
         shutil.copytree(world.stage.root, kept)
     shutil.copytree(kept, world.stage.root, dirs_exist_ok=True)
 

@@ -90,22 +90,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Root:
 
 
 def _published(folder: Path, parts: list[dict[str, list[dict[str, Any]]]]) -> Root:
-    schemas = {
-        "ledger_batches": loading._LEDGER_BATCHES,
-        "ledger_recalls": loading._LEDGER_RECALLS,
-        "ledger_returns": loading._LEDGER_RETURNS,
-        "ledger_rows": loading._LEDGER_ROWS,
-        "delivered_clips": loading.DELIVERED_CLIPS,
-        "masked_transcripts": loading._MASKED,
-        "scored": loading.FACTS["scored"],
-        "compared": loading.FACTS["compared"],
-        "refused": loading._REFUSED,
-        "funnel": loading._FUNNEL,
-    }
     root = Root(folder, "landing")
     relations: dict[str, pa.Table | list[Path]] = {
         name: pa.Table.from_pylist([row for part in parts for row in part.get(name, [])], schema)
-        for name, schema in schemas.items()
+        for name, schema in loading.RELATIONS.items()
     }
     warehouse.publish(root.warehouse, relations, NOW)
     return root

@@ -65,25 +65,13 @@ def _transcript(key: str, batch_id: str, status: str, hours: float) -> dict[str,
 
 
 def _relations(**rows: list[dict[str, Any]]) -> dict[str, pa.Table]:
-    schemas = {
-        "ledger_batches": loading._LEDGER_BATCHES,
-        "ledger_recalls": loading._LEDGER_RECALLS,
-        "ledger_returns": loading._LEDGER_RETURNS,
-        "ledger_rows": loading._LEDGER_ROWS,
-        "delivered_clips": loading.DELIVERED_CLIPS,
-        "masked_transcripts": loading._MASKED,
-        "scored": loading.FACTS["scored"],
-        "compared": loading.FACTS["compared"],
-        "refused": loading._REFUSED,
-        "funnel": loading._FUNNEL,
-    }
     # What is asked of clips stands beside scores and comparisons too.
     clips = {(clip["clip_key"], clip["batch_id"]): clip for clip in rows.get("delivered_clips", [])}
     full = {
         name: [clips.get((row.get("clip_key"), row.get("batch_id")), {}) | row for row in given]
         for name, given in rows.items()
     }
-    return {name: pa.Table.from_pylist(full.get(name, []), schema) for name, schema in schemas.items()}
+    return {name: pa.Table.from_pylist(full.get(name, []), schema) for name, schema in loading.RELATIONS.items()}
 
 
 def _rows(path: Path, query: str) -> list[tuple[Any, ...]]:

@@ -1,6 +1,6 @@
 -- What those participants who are not clear have against a clip, the first reason of: restricted, minor,
 -- not_consented, withdrawn; also of clips that are refused for another reason, as a withdrawal must be seen when a clip
--- has grown too old as well. `clip_no` is the rowid in looked. Reads: looked, listener, event, person.
+-- has grown too old as well. `clip_no` is the rowid in looked. Reads: looked, audible, event, person.
 CREATE TEMP TABLE weighed AS
 WITH heard AS (
     SELECT a.clip_no, l.recorded_at, a.person_no

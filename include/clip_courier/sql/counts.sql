@@ -1,2 +1,0 @@
--- Reads: drawable.
-SELECT count(*) AS clips FROM drawable
