@@ -77,10 +77,11 @@ def _refusal(answer: BinaryIO) -> ReturnUnreadable:
     """What the process said, in words of ours: whoever took it over may say anything."""
     answer.seek(0)
     try:
-        reason = json.loads(answer.read(1000))
+        said = json.loads(answer.read(1000))
     except ValueError:
-        reason = None
-    return ReturnUnreadable(reason if reason in _REASONS else "bad_format", f"the file cannot be read: {reason}")
+        said = None
+    reason = said if isinstance(said, str) and said in _REASONS else "bad_format"
+    return ReturnUnreadable(reason, f"the file cannot be read: {reason}")
 
 
 def _rows(answer: BinaryIO) -> pa.Table:

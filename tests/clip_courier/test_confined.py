@@ -118,3 +118,11 @@ def test_read_confined_sees_no_secret_and_leaves_nothing(monkeypatch: pytest.Mon
     assert read_confined(LINE, "jsonl", AT).num_rows == 1
     assert "canary" not in repr(seen)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("said", [b'"too_large"', b'"Zoe Quillfeather"', b'["too_large"]', b"{", b"", b"7"])
+def test_a_refusal_is_told_in_words_of_ours(said: bytes) -> None:
+    """A file that took the reader over could make it say anything, also what stands in the file."""
+    refused = confined._refusal(io.BytesIO(said))
+    expected = "too_large" if said == b'"too_large"' else "bad_format"
+    assert (refused.reason, str(refused)) == (expected, f"the file cannot be read: {expected}")
