@@ -99,9 +99,9 @@ def connect(endpoint: SftpEndpoint, *, timeout_s: float = 30) -> Iterator["Drop"
     with ExitStack() as opened:
         try:
             sock = opened.enter_context(socket.create_connection((endpoint.host, endpoint.port), timeout_s))
-            opened.callback(_hang_up, sock)
             transport = _transport(sock, pin, timeout_s)
             opened.callback(transport.close)
+            opened.callback(_hang_up, sock)
             _authenticate(transport, pin, endpoint.login, key, timeout_s)
             wire = Wire(_sftp_channel(transport, timeout_s))
         except (*FAULTS, Refusal, Lost) as fault:
@@ -110,7 +110,11 @@ def connect(endpoint: SftpEndpoint, *, timeout_s: float = 30) -> Iterator["Drop"
 
 
 def _hang_up(sock: socket.socket) -> None:
-    """End the connection now: closing alone waits for paramiko's thread, which may still be reading from it."""
+    """End the connection now, before its place is another's.
+
+    Closing alone waits for paramiko's thread, which may be reading from it, and for whatever process of ours is being
+    started at this moment and still holds a copy of the socket.
+    """
     with suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)
 
