@@ -7,9 +7,10 @@ done once, when a night's returns change, and kept in `facts`; the analysts' fil
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import date, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ from clip_courier.pseudonyms import OURSELVES, Pseudonyms
 from clip_courier.redaction import Redactor
 from clip_courier.redaction import rules as redaction_rules
 from clip_courier.returned_rows import RETURNED as RETURNED_ROW
+from clip_courier.scorers import Scorers, scorers
 from clip_courier.tables import Tables
 
 _AT: Final = pa.timestamp("us", tz="UTC")
@@ -274,10 +276,11 @@ def _refresh(given: Loading, batches: list[Batch], returns: list[Return], now: d
     digests = {night: _digest_of_night(theirs, accepted) for night, theirs in by_night.items()}
     changed = [night for night, digest in digests.items() if made.get(night.isoformat()) != digest]
     gone = given.recalled_keys()
-    for night in sorted(changed):
-        _make_night(night, by_night[night], accepted, gone, given)
-    facts.settle(root, [batch.batch_id for night in changed for batch in by_night[night]])
     changed_batches = [batch.batch_id for night in changed for batch in by_night[night]]
+    with scorers(sum(one.accepted_rows for batch_id in changed_batches for one in accepted[batch_id])) as counting:
+        for night in sorted(changed):
+            _make_night(night, by_night[night], accepted, gone, given, counting)
+    facts.settle(root, changed_batches)
     count_returned(root, given.ledger, changed_batches, now)
     if changed:
         write_text(json.dumps({night.isoformat(): digest for night, digest in digests.items()}), root.facts_inputs)
@@ -294,7 +297,12 @@ def _digest_of_night(batches: list[Batch], accepted: Mapping[str, list[Return]])
 
 
 def _make_night(
-    night: date, batches: list[Batch], accepted: Mapping[str, list[Return]], gone: pa.Array, given: Loading
+    night: date,
+    batches: list[Batch],
+    accepted: Mapping[str, list[Return]],
+    gone: pa.Array,
+    given: Loading,
+    counting: Scorers,
 ) -> None:
     """The rows of one night, batch by batch, each under the bucket of its person."""
     folder = given.root.night(night)
@@ -311,17 +319,17 @@ def _make_night(
             returned = [given.root.returned(batch.batch_id, one.n) for one in accepted[batch.batch_id]]
             _view_or_empty(tables, "returned", returned, _RETURNED)
             current = rows_except(tables.run("current_transcripts"), "clip_key", gone)
-            made = {
-                "masked_transcripts": _masked(current, redactor, given.pseudonyms(night)),
-                "scored": _scored(current),
-            }
+            # Counted beside the masking: it waits for other processes, where there are any.
+            scored = _by_part(_with_hypothesis(current), counting.score, _SCORED)
+            masked = _masked(current, redactor, given.pseudonyms(night))
             ours = clips.filter(pc.equal(clips["batch_id"], batch.batch_id))
-            for kind, rows in made.items():
-                _spool(kind, rows, ours, batch.batch_id, given.root)
+            _spool("masked_transcripts", masked, ours, batch.batch_id, given.root)
+            _spool("scored", pa.concat_tables(scored), ours, batch.batch_id, given.root)
             shared = ours["clip_key"].filter(ours["is_overlap"]).combine_chunks()
             overlapped.append(current.filter(pc.is_in(current["clip_key"], shared)))
         tables.register("overlapped", pa.concat_tables(overlapped))
-        _spool("compared", _compared(tables.run("overlap_pairs")), clips, night.isoformat(), given.root)
+        compared = _compared(tables.run("overlap_pairs"))
+        _spool("compared", compared, clips, night.isoformat(), given.root)
 
 
 def _spool(kind: str, rows: pa.Table, clips: pa.Table, name: str, root: Root) -> None:
@@ -389,26 +397,25 @@ def _redacted(texts: pa.ChunkedArray, locales: pa.ChunkedArray, redactor: Redact
     return pa.array([None if text is None else redactor.redact(text, locale) for text, locale in pairs], pa.string())
 
 
-def _scored(current: pa.Table) -> pa.Table:
-    """Errors of every transcribed clip that has a first hypothesis."""
+def _with_hypothesis(current: pa.Table) -> pa.Table:
+    """Every transcribed clip that has a first hypothesis."""
     is_text = pc.and_(pc.equal(current["status"], "transcribed"), pc.is_valid(current["hypothesis"]))
-    return _by_part(current.filter(is_text), scoring.score, _SCORED)
+    return current.filter(is_text)
 
 
 def _compared(pairs: pa.Table) -> pa.Table:
     """What two vendors made of one clip, of every such clip."""
-    return _by_part(pairs, scoring.compare, _COMPARED)
+    return pa.concat_tables(_by_part(pairs, lambda parts: map(scoring.compare, parts), _COMPARED))
 
 
-def _by_part(rows: pa.Table, found_of: Callable[[pa.RecordBatch], pa.RecordBatch], schema: pa.Schema) -> pa.Table:
-    """The rows' columns of the schema beside what is found of them, a part at a time."""
+def _by_part(
+    rows: pa.Table, find: Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]], schema: pa.Schema
+) -> Iterator[pa.Table]:
+    """The rows' columns of the schema beside what is found of them, a part at a time. Finding begins at once."""
     own = [name for name in schema.names if name in rows.column_names]
-    parts = [
-        pa.Table.from_arrays([*part.select(own).columns, *found_of(part).columns], schema=schema)
-        for part in rows.to_batches(max_chunksize=_ROWS_AT_ONCE)
-        if part.num_rows
-    ]
-    return pa.concat_tables([schema.empty_table(), *parts])
+    parts = [part for part in rows.to_batches(max_chunksize=_ROWS_AT_ONCE) if part.num_rows]
+    columns = ([*part.select(own).columns, *found.columns] for part, found in zip(parts, find(parts), strict=True))
+    return chain([schema.empty_table()], (pa.Table.from_arrays(one, schema=schema) for one in columns))
 
 
 def _refused(given: Loading, batches: list[Batch], returns: list[Return]) -> Iterable[dict[str, Any]]:
