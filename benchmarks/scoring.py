@@ -67,8 +67,7 @@ def bench(pairs: Pairs) -> None:
     for what, rows in (("one process", 0), ("as load does it", len(pairs))):
         measured(f"ours: normalised, both, {what}", len(pairs), lambda rows=rows: _scored(table, rows))  # type: ignore[misc]
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak
-    others = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    print(f"  memory grew by {grown / 1024:,.0f} MB beside the texts; {others / 1024:,.0f} MB in each other process")
+    print(f"  memory of this process grew by {grown / 1024:,.0f} MB beside the texts")
     if shutil.which("sclite"):
         some = pairs[:SCLITE_PAIRS]
         for unit, flags, errors_of in (("words", (), word_errors), ("characters", ("-c",), character_errors)):

@@ -216,20 +216,52 @@ def load(now: datetime, given: Loading) -> Outcome:
     """
     batches, returns = given.ledger.batches(), given.ledger.returns()
     inputs = _digest_of_inputs(given, batches, returns, now)
-    root = given.root
-    if root.warehouse.exists() and root.warehouse_inputs.exists():
-        built = json.loads(root.warehouse_inputs.read_text(encoding="utf-8"))
-        if built["inputs"] == inputs:
-            _mark_loaded(given.ledger, batches, now)
-            return Outcome(
-                "load", built["tables"], ["load: the warehouse holds everything that is known"], is_new=False
-            )
+    built = _built_from(given.root)
+    if built is not None and built["inputs"] == inputs:
+        _mark_loaded(given.ledger, batches, now)
+        return Outcome("load", built["tables"], ["load: the warehouse holds everything that is known"], is_new=False)
     _refresh(given, batches, returns, now)
-    tables = warehouse.publish(root.warehouse, _relations(given, batches, returns), now)
-    write_text(json.dumps({"inputs": inputs, "tables": tables}) + "\n", root.warehouse_inputs)
+    tables = _publish(given, batches, returns, inputs, now)
     _mark_loaded(given.ledger, batches, now)
     told = ", ".join(f"{name} {rows}" for name, rows in tables.items())
     return Outcome("load", dict(tables), [f"load: the warehouse was published: {told}"])
+
+
+def republish(now: datetime, given: Loading) -> Outcome:
+    """Publish the warehouse again when clips were erased from the facts since: the old file has their bytes.
+
+    It asks nothing but facts and ledger, and leaves what came back since to `load`. Not for two processes at once: the
+    caller holds the lock of `load`.
+
+    Raises:
+        QueryFailed: the facts are of another version; `load` makes them anew.
+    """
+    root, outcome = given.root, Outcome("republish", is_new=False)
+    warehouse.sweep(root.warehouse)
+    if not root.warehouse.exists() or facts.forgotten(root) <= set((_built_from(root) or {}).get("forgotten", [])):
+        return outcome
+    batches, returns = given.ledger.batches(), given.ledger.returns()
+    nights = _Nights(given, batches, returns)
+    inputs = "" if nights.changed else _digest_of_inputs(given, batches, returns, now)
+    _publish(given, batches, returns, inputs, now)
+    outcome.is_new = True
+    outcome.say("recall: the warehouse was published again without what was forgotten")
+    return outcome
+
+
+def _built_from(root: Root) -> dict[str, Any] | None:
+    """What the warehouse was built from: a digest, and the names of tombstones; None when none is published."""
+    if not (root.warehouse.exists() and root.warehouse_inputs.exists()):
+        return None
+    return dict(json.loads(root.warehouse_inputs.read_text(encoding="utf-8")))
+
+
+def _publish(given: Loading, batches: list[Batch], returns: list[Return], inputs: str, now: datetime) -> dict[str, int]:
+    """Rows by table."""
+    tables = warehouse.publish(given.root.warehouse, _relations(given, batches, returns), now)
+    built = {"inputs": inputs, "tables": tables, "forgotten": sorted(facts.forgotten(given.root))}
+    write_text(json.dumps(built) + "\n", given.root.warehouse_inputs)
+    return tables
 
 
 def _mark_loaded(ledger: Ledger, batches: list[Batch], now: datetime) -> None:
@@ -260,30 +292,37 @@ def _input_files(root: Root) -> list[Path]:
     return sorted(p for p in files if not p.is_relative_to(root.facts))
 
 
+class _Nights:
+    """Delivered batches and accepted returns by night, and which nights have changed since their facts were made."""
+
+    def __init__(self, given: Loading, batches: list[Batch], returns: list[Return]) -> None:
+        self.batches: defaultdict[date, list[Batch]] = defaultdict(list)
+        for batch in batches:
+            if batch.delivered_at is not None:
+                self.batches[batch.night_date].append(batch)
+        self.accepted: defaultdict[str, list[Return]] = defaultdict(list)
+        for one in returns:
+            if one.state == ACCEPTED:
+                self.accepted[one.batch_id].append(one)
+        made = given.root.facts_inputs
+        before = json.loads(made.read_text(encoding="utf-8")) if made.exists() else {}
+        now = {night: _digest_of_night(theirs, self.accepted) for night, theirs in self.batches.items()}
+        self.digests = {night.isoformat(): digest for night, digest in now.items()}
+        self.changed = sorted(night for night, digest in now.items() if before.get(night.isoformat()) != digest)
+
+
 def _refresh(given: Loading, batches: list[Batch], returns: list[Return], now: datetime) -> None:
     """Make the facts of every night anew whose deliveries or returns have changed since they were made."""
-    root = given.root
-    facts.begin(root)
-    made = json.loads(root.facts_inputs.read_text(encoding="utf-8")) if root.facts_inputs.exists() else {}
-    by_night: defaultdict[date, list[Batch]] = defaultdict(list)
-    for batch in batches:
-        if batch.delivered_at is not None:
-            by_night[batch.night_date].append(batch)
-    accepted: defaultdict[str, list[Return]] = defaultdict(list)
-    for one in returns:
-        if one.state == ACCEPTED:
-            accepted[one.batch_id].append(one)
-    digests = {night: _digest_of_night(theirs, accepted) for night, theirs in by_night.items()}
-    changed = [night for night, digest in digests.items() if made.get(night.isoformat()) != digest]
-    gone = given.recalled_keys()
-    changed_batches = [batch.batch_id for night in changed for batch in by_night[night]]
-    with scorers(sum(one.accepted_rows for batch_id in changed_batches for one in accepted[batch_id])) as counting:
-        for night in sorted(changed):
-            _make_night(night, by_night[night], accepted, gone, given, counting)
-    facts.settle(root, changed_batches)
-    count_returned(root, given.ledger, changed_batches, now)
+    facts.begin(given.root)
+    nights, gone = _Nights(given, batches, returns), given.recalled_keys()
+    changed = [batch.batch_id for night in nights.changed for batch in nights.batches[night]]
+    with scorers(sum(one.accepted_rows for batch_id in changed for one in nights.accepted[batch_id])) as counting:
+        for night in nights.changed:
+            _make_night(night, nights.batches[night], nights.accepted, gone, given, counting)
+    facts.settle(given.root, changed)
+    count_returned(given.root, given.ledger, changed, now)
     if changed:
-        write_text(json.dumps({night.isoformat(): digest for night, digest in digests.items()}), root.facts_inputs)
+        write_text(json.dumps(nights.digests), given.root.facts_inputs)
 
 
 def _digest_of_night(batches: list[Batch], accepted: Mapping[str, list[Return]]) -> str:
