@@ -44,6 +44,7 @@ NOW = datetime(2026, 11, 20, 2, 0, tzinfo=UTC)
 ROWS_A_BATCH = 50_000
 WORDS_ON_AVERAGE, WRONG = 12, 0.14
 BASE32 = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz234567", dtype="S1")
+VENDORS = ("aurora", "borealis")
 QUESTIONS = Path(__file__).resolve().parents[1] / "docs" / "questions.md"
 
 
@@ -222,7 +223,13 @@ def bench_facts(folder: Path, rows: int) -> None:
     random = np.random.default_rng(2)
     persons = refs(random, max(1, rows // 100))
     with measured("making facts (spool, settle: a load of everything)", rows):
-        batches = [_facts_of(root, random, persons, rows, sequence) for sequence in range(1, 21)]
+        batches = []
+        for night in range(1, 11):
+            shared = (
+                refs(random, rows // 20 // 20),
+                persons.take(pa.array(random.integers(0, len(persons), rows // 400))),
+            )
+            batches += [_facts_of(root, random, persons, rows, night, vendor, shared) for vendor in VENDORS]
         facts.settle(root, batches)
     held = sum(path.stat().st_size for kind in facts.KINDS for path in facts.files(root, kind))
     print(f"facts hold {held / 1e6:,.0f} MB in {sum(len(facts.files(root, kind)) for kind in facts.KINDS)} files")
@@ -245,22 +252,35 @@ def bench_facts(folder: Path, rows: int) -> None:
     )
     keys = keys.select(["clip_key"]).append_column("bucket", facts.bucket_of(keys["speaker_key"]))
     with measured(f"erasing one person ({keys.num_rows} clips) from the facts"):
-        assert facts.forget(root, {"one": keys}) == len(facts.KINDS) * keys.num_rows
+        assert facts.forget(root, {"one": keys}) >= 3 * keys.num_rows
+    relations |= {kind: facts.files(root, kind) for kind in facts.KINDS}
+    with measured("publishing the analysts' file without that person", rows):
+        warehouse.publish(root.warehouse, relations, NOW)
     with duckdb.connect(str(root.warehouse), read_only=True) as connection:
         for question, query in re.findall(
             r"^\*\*(.+?)\*\*.*?```sql\n(.*?)```", QUESTIONS.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
         ):
+            connection.execute(query).fetchall()
             with measured(f"  {question[:54]}"):
                 connection.execute(query).fetchall()
 
 
-def _facts_of(root: Root, random: np.random.Generator, persons: pa.Array, rows: int, sequence: int) -> str:
-    """A twentieth of the rows as one batch of a night of its own, spooled as `load` does."""
-    count, night = rows // 20, NIGHT - timedelta(days=sequence)
-    vendor = ("aurora", "borealis")[sequence % 2]
-    batch_id = batch_id_of(vendor, night, 1)
-    speakers = persons.take(pa.array((len(persons) * random.random(count) ** 2).astype(int)))
-    keys, locales = refs(random, count), pa.array(["en-US", "en-GB", "de-DE", "hi-IN", "fr-FR"])
+def _facts_of(
+    root: Root,
+    random: np.random.Generator,
+    persons: pa.Array,
+    rows: int,
+    days: int,
+    vendor: str,
+    shared: tuple[pa.Array, pa.Array],
+) -> str:
+    """A twentieth of the rows as one batch, spooled as `load` does; the other vendor has one clip in twenty as well."""
+    count, night = rows // 20, NIGHT - timedelta(days=days)
+    batch_id, twice = batch_id_of(vendor, night, 1), len(shared[0])
+    drawn = persons.take(pa.array((len(persons) * random.random(count - twice) ** 2).astype(int)))
+    speakers = pa.concat_arrays([shared[1], drawn])
+    keys, locales = refs(random, count - twice), pa.array(["en-US", "en-GB", "de-DE", "hi-IN", "fr-FR"])
+    keys = pa.concat_arrays([shared[0], keys])
     locale = locales.take(pa.array(random.integers(0, 5, count)))
     some, _ = spoken(random, 20_000)
     texts = pa.array(some).take(pa.array(random.integers(0, len(some), count)))
@@ -279,7 +299,8 @@ def _facts_of(root: Root, random: np.random.Generator, persons: pa.Array, rows: 
         "recorded_week": pa.array([f"{night:%G-W%V}"] * count),
         "duration_ms": random.integers(800, 9000, count),
         "inclusion_probability": random.uniform(0.01, 1, count),
-        "is_overlap": pa.array([False] * count),
+        "is_overlap": pa.array(np.arange(count) < twice),
+        "is_withheld": pa.array(random.random(count) < 0.1),
         "speaker_key": speakers,
     }
     transcripts = {
@@ -299,13 +320,41 @@ def _facts_of(root: Root, random: np.random.Generator, persons: pa.Array, rows: 
         **{name: wrong.get(name.removeprefix("character_")) for name in _numbers() if "hits" not in name},
         **{name: words - wrong["substitutions"] - wrong["deletions"] for name in _numbers() if "hits" in name},
     }
+    from_none = random.random(count) < 0.4
+    scores |= {f"chosen_{name}": pa.array(scores[name], pa.int32(), mask=from_none) for name in _numbers()}
     buckets = facts.bucket_of(pa.chunked_array([speakers]))
     made = {"delivered_clips": clips, "masked_transcripts": clips | transcripts, "scored": clips | scores}
     for kind, columns in made.items():
         schema = loading.FACTS[kind]
         full = {f.name: columns.get(f.name) if columns.get(f.name) is not None else pa.nulls(count) for f in schema}
         facts.spool(root, kind, pa.table(full).cast(schema), buckets, batch_id)
+    if vendor == VENDORS[0]:
+        _compare(
+            root, random, {name: keys_of[:twice] for name, keys_of in {**same, "speaker_key": speakers}.items()}, words
+        )
     return batch_id
+
+
+def _compare(root: Root, random: np.random.Generator, clips: dict[str, pa.Array], words: Any) -> None:
+    """What both vendors made of clips, one word in ten otherwise."""
+    count = len(clips["clip_key"])
+    words, said = words[:count], 2 * int(words[:count].sum())
+    ends = pa.array(np.append(0, np.cumsum(2 * words)), pa.int32())
+    columns = {
+        **clips,
+        "other_vendor": pa.array([VENDORS[1]] * count),
+        "status": pa.array(["transcribed"] * count),
+        "other_status": pa.array(["transcribed"] * count),
+        "words": words,
+        "other_words": words,
+        "errors": (words * random.random(count) * 0.2).astype(np.int32),
+        "slots": words,
+        "said": pa.ListArray.from_arrays(ends, pa.array(random.integers(0, 3000, said), pa.uint64())),
+    }
+    schema = loading.FACTS["compared"]
+    full = {f.name: columns[f.name] if f.name in columns else pa.nulls(count) for f in schema}
+    buckets = facts.bucket_of(pa.chunked_array([clips["speaker_key"]]))
+    facts.spool(root, "compared", pa.table(full).cast(schema), buckets, clips["batch_id"][0].as_py())
 
 
 def _numbers() -> list[str]:

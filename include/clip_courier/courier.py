@@ -21,6 +21,7 @@ from clip_courier.errors import (
     CourierError,
     CrosswalkMissing,
     GateClosed,
+    QueryFailed,
     ReturnOverdue,
     ServerUnreachable,
     VendorUnknown,
@@ -195,15 +196,17 @@ class Courier:
 
     def load(self) -> Outcome:
         """Stage 6: scores, and the warehouse published."""
-        given = loading.Loading(
+        with self._working("load"):
+            return _logged(loading.load(self._clock(), self._loading()))
+
+    def _loading(self) -> loading.Loading:
+        return loading.Loading(
             root=self._root,
             ledger=self._ledger,
             vocabulary=self._vocabulary,
             pseudonyms=self._pseudonyms,
             recalled_keys=self._recalled_keys,
         )
-        with self._working("load"):
-            return _logged(loading.load(self._clock(), given))
 
     def _recalled_keys(self) -> pa.Array:
         return recalls.tombstones(self._root)["clip_key"].combine_chunks()
@@ -220,6 +223,9 @@ class Courier:
     def recall(self, vendor: str | None = None) -> Outcome:
         """Honour withdrawals: cut what is not sent, recall what is, forget our own copies, then tell the vendors.
 
+        The analysts' file is built anew when something was forgotten that it held; its readers keep the old one until
+        they close it.
+
         What is ours to do is done first, and for every vendor that was ever sent anything: no server that is down and
         no vendor whose file is gone can keep a person waiting.
         """
@@ -234,11 +240,23 @@ class Courier:
                 outcome.add(_logged(opened), name)
             with self._working("load"):
                 outcome.add(_logged(recalls.forget(self._root, self._ledger, self._refusals, self._clock())))
+                self._publish_without(outcome)
             self._tell(vendor, outcome)
         self._sweep()
         if not outcome.is_new:
             outcome.say("recall: nothing to withhold, recall or forget")
         return outcome
+
+    def _publish_without(self, outcome: Outcome) -> None:
+        """No byte of what was forgotten stays in the analysts' file. Whatever hinders that, vendors are told."""
+        try:
+            try:
+                outcome.add(_logged(loading.republish(self._clock(), self._loading())))
+            except QueryFailed:
+                outcome.add(_logged(loading.load(self._clock(), self._loading())))
+        except CourierError as failed:
+            log.error("recall: the warehouse still holds what was forgotten: %s: %s", type(failed).__name__, failed)
+            outcome.failures.append(failed)
 
     def _tell(self, only: str | None, outcome: Outcome) -> None:
         """Notices to every vendor with an open recall, and receipts from it."""

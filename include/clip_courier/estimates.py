@@ -1,12 +1,11 @@
 """Error rates of everything that was spoken, from the sample that was heard, with their uncertainty.
 
 The estimate is a ratio of weighted totals (Hájek 1971), each clip with the inverse of its inclusion probability. Clips
-of one person go together, so its variance is that of a ratio linearised over persons (Särndal, Swensson and Wretman
-1992, §5.5 to §5.7). With few persons, or few that weigh much, that variance is too small and the normal quantile too
-short: each person's residual is enlarged by what it pulled the estimate towards itself, and the quantile is Student's
-with the degrees of freedom of the variance (Bell and McCaffrey 2002; Imbens and Kolesár 2016, with independent errors
-as the working model). Intervals of rates are made on the logarithm, because rates of persons are skewed and never
-negative.
+of one person go together, so its variance is the jackknife's over persons: the squares of how far the ratio moves when
+one of them is left out (Särndal, Swensson and Wretman 1992, §11.5; MacKinnon, Nielsen and Webb 2023). With few persons,
+or few that weigh much, the normal quantile is too short for it: the quantile is Student's with the degrees of freedom
+of the variance (Bell and McCaffrey 2002; Imbens and Kolesár 2016, with independent errors as the working model).
+Intervals of rates are made on the logarithm, because rates of persons are skewed and never negative.
 
 A conversation belongs to each of its persons. Sums over persons alone would count two clips of one couple twice, so
 those over couples are taken off and those over three added (Aronow, Samii and Assenova 2015): two clips count together

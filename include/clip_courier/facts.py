@@ -75,7 +75,7 @@ def forget(root: Root, gone: Mapping[str, pa.Table]) -> int:
     What `settle` merges is filtered by every tombstone that stands then, so one that was applied stays applied.
     """
     begin(root)
-    applied = set(json.loads(root.forgotten.read_text(encoding="utf-8"))) if root.forgotten.exists() else set()
+    applied = forgotten(root)
     new = {name: table for name, table in gone.items() if name not in applied}
     if not new:
         return 0
@@ -86,6 +86,11 @@ def forget(root: Root, gone: Mapping[str, pa.Table]) -> int:
             rows += _without(path, keys) if path.exists() else 0
     write_text(json.dumps(sorted(applied | set(new))), root.forgotten)
     return rows
+
+
+def forgotten(root: Root) -> set[str]:
+    """The names of the tombstones that were applied."""
+    return set(json.loads(root.forgotten.read_text(encoding="utf-8"))) if root.forgotten.exists() else set()
 
 
 def _by_bucket(tombstones: pa.Table) -> Iterator[tuple[str, pa.Array]]:

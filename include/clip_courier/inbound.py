@@ -20,7 +20,18 @@ import pyarrow.compute as pc
 from clip_courier.batch_files import overdue, read_crosswalk, read_own
 from clip_courier.confined import read_confined
 from clip_courier.errors import CourierError, ReturnRefused, ReturnUnreadable, ReturnUntrusted, TransferFailed
-from clip_courier.ledger import ACCEPTED, REFUSED, RELEASED, SEALED, WITH_VENDOR, Batch, Ledger, Return, RowCounts
+from clip_courier.ledger import (
+    ACCEPTED,
+    REFUSED,
+    RELEASED,
+    SEALED,
+    WITH_VENDOR,
+    Batch,
+    Ledger,
+    Return,
+    RowCounts,
+    Sizes,
+)
 from clip_courier.model import BATCH_ID, SCHEMA_VERSION, STATUSES, Outcome, Progress, Root, stamp, write_parquet
 from clip_courier.pgp import Keyring
 from clip_courier.returned_files import FORMATS, TOOL_FORMATS
@@ -101,6 +112,7 @@ class _Ready:
     """A returned file with what its ready file says of it."""
 
     file: RemoteFile
+    announced_by: RemoteFile
     batch_id: str
     n: int
     file_format: str
@@ -163,23 +175,30 @@ def _not_taken(complete: list[_Ready], taken: list[Return], outcome: Outcome) ->
 
 
 def _complete(vendor: Vendor, drop: Drop, ledger: Ledger, outcome: Outcome) -> list[_Ready]:
-    """The returns that count, in the order of their numbers: well named, announced, and as long as announced."""
+    """The returns that count, in the order of their numbers: well named, announced, and as long as announced.
+
+    What was accepted, and lies there as long as it was then, is left out without a look at its ready file.
+    """
     files = {file.name: file for file in drop.list("returns")}
     matches = [match for match in map(_NAME.match, sorted(files)) if match]
     announced = Counter(_ready_name(match) for match in matches)
     # The vendor may see its drop a moment before we have it on record: between the ready file and the ledger.
     early = {b.batch_id for b in ledger.batches(vendor=vendor.name, states=[SEALED, RELEASED])}
+    known = {(one.batch_id, one.n): (one.size_bytes, one.ready_size_bytes) for one in ledger.sizes(vendor.name)}
     found, waiting = [], 0
     for match in matches:
         file, ready = files[match[0]], files.get(_ready_name(match))
+        is_alone = announced[_ready_name(match)] == 1
+        if ready and is_alone and known.get(_key(match)) == (file.size_bytes, ready.size_bytes):
+            continue
         facts = None
         # Two files under one number are announced by one ready file: nobody knows which is meant.
-        if ready and announced[ready.name] == 1 and match["batch_id"] not in early:
+        if ready and is_alone and match["batch_id"] not in early:
             facts = _announcement(drop, ready, outcome)
-        if facts is None or facts[0] != file.size_bytes:
+        if ready is None or facts is None or facts[0] != file.size_bytes:
             waiting += 1
             continue
-        found.append(_Ready(file, match["batch_id"], int(match["n"]), match["format"], *facts))
+        found.append(_Ready(file, ready, *_key(match), match["format"], *facts))
     if waiting:
         outcome.counts["unfinished"] = waiting
         outcome.say(f"collect: {waiting} files are not (rightly) announced by their ready file yet")
@@ -188,6 +207,10 @@ def _complete(vendor: Vendor, drop: Drop, ledger: Ledger, outcome: Outcome) -> l
         outcome.counts["other_files"] = others
         outcome.say(f"collect: {others} files have names that no return has; they are left alone")
     return sorted(found, key=lambda ready: (ready.batch_id, ready.n))
+
+
+def _key(match: re.Match[str]) -> tuple[str, int]:
+    return match["batch_id"], int(match["n"])
 
 
 def _ready_name(match: re.Match[str]) -> str:
@@ -244,7 +267,14 @@ def _take(
         breach_rows=_how_many(bad.filter(pc.equal(bad["code"], "recalled"))["clip_ref"], _told_to_delete(batch, given)),
     )
     _report(drop, ready, result, rejected)
-    given.ledger.add_return(result, now, counts)
+    sizes = Sizes(
+        vendor.name,
+        ready.batch_id,
+        ready.n,
+        size_bytes=ready.size_bytes,
+        ready_size_bytes=ready.announced_by.size_bytes,
+    )
+    given.ledger.add_return(result, now, counts, sizes)
     _alert(ready, vendor, counts)
     return result, counts
 

@@ -90,6 +90,16 @@ _RETURNS = sa.Table(
     sa.Column("rejected_rows", sa.Integer, nullable=False),
     sa.Column("received_at", sa.String(20), nullable=False),
 )
+# How long an accepted file and its ready file were: a listing of the server then says that they were taken.
+_SIZES = sa.Table(
+    "return_sizes",
+    _METADATA,
+    sa.Column("vendor", sa.String(32), primary_key=True),
+    sa.Column("batch_id", sa.String(64), primary_key=True),
+    sa.Column("n", sa.Integer, primary_key=True),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("ready_size_bytes", sa.BigInteger, nullable=False),
+)
 # What became of the rows of an accepted file.
 _ROWS = sa.Table(
     "return_rows",
@@ -208,6 +218,17 @@ class Return:
     accepted_rows: int
     rejected_rows: int
     received_at: str
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of an accepted file and of its ready file, in bytes."""
+
+    vendor: str
+    batch_id: str
+    n: int
+    size_bytes: int
+    ready_size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -409,10 +430,13 @@ class Ledger:
 
     # -- returns ---------------------------------------------------------------------------------------------
 
-    def add_return(self, returned: Return, at: datetime, rows: RowCounts | None = None) -> None:
+    def add_return(
+        self, returned: Return, at: datetime, rows: RowCounts | None = None, sizes: Sizes | None = None
+    ) -> None:
         """Record what became of a returned file; an accepted one moves its batch to RETURNED in the same transaction.
 
-        `rows` are counted in it as well; what among them must alert somebody is an event of its own.
+        `rows` are counted in it as well; what among them must alert somebody is an event of its own. `sizes` are those
+        by which it is known again.
 
         Raises:
             IllegalTransition: the file was accepted before, or it is accepted for a batch that is not with its vendor.
@@ -434,6 +458,8 @@ class Ledger:
                 self._write_event(connection, at, returned.batch_id, RETURNED, detail)
                 if rows is not None:
                     self._add_rows(connection, rows, at)
+                if sizes is not None:
+                    connection.execute(_SIZES.insert().values(**sizes.__dict__))
             else:
                 self._write_event(
                     connection, at, returned.batch_id, "RETURN_REFUSED", {**detail, "reason": returned.reason}
@@ -475,6 +501,9 @@ class Ledger:
         return [
             Return(**row) for row in self._read(query if vendor is None else query.where(_RETURNS.c.vendor == vendor))
         ]
+
+    def sizes(self, vendor: str) -> list[Sizes]:
+        return [Sizes(**row) for row in self._read(sa.select(_SIZES).where(_SIZES.c.vendor == vendor))]
 
     # -- recalls ---------------------------------------------------------------------------------------------
 

@@ -7,9 +7,10 @@ done once, when a night's returns change, and kept in `facts`; the analysts' fil
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import date, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ from clip_courier.pseudonyms import OURSELVES, Pseudonyms
 from clip_courier.redaction import Redactor
 from clip_courier.redaction import rules as redaction_rules
 from clip_courier.returned_rows import RETURNED as RETURNED_ROW
+from clip_courier.scorers import Scorers, scorers
 from clip_courier.tables import Tables
 
 _AT: Final = pa.timestamp("us", tz="UTC")
@@ -214,20 +216,52 @@ def load(now: datetime, given: Loading) -> Outcome:
     """
     batches, returns = given.ledger.batches(), given.ledger.returns()
     inputs = _digest_of_inputs(given, batches, returns, now)
-    root = given.root
-    if root.warehouse.exists() and root.warehouse_inputs.exists():
-        built = json.loads(root.warehouse_inputs.read_text(encoding="utf-8"))
-        if built["inputs"] == inputs:
-            _mark_loaded(given.ledger, batches, now)
-            return Outcome(
-                "load", built["tables"], ["load: the warehouse holds everything that is known"], is_new=False
-            )
+    built = _built_from(given.root)
+    if built is not None and built["inputs"] == inputs:
+        _mark_loaded(given.ledger, batches, now)
+        return Outcome("load", built["tables"], ["load: the warehouse holds everything that is known"], is_new=False)
     _refresh(given, batches, returns, now)
-    tables = warehouse.publish(root.warehouse, _relations(given, batches, returns), now)
-    write_text(json.dumps({"inputs": inputs, "tables": tables}) + "\n", root.warehouse_inputs)
+    tables = _publish(given, batches, returns, inputs, now)
     _mark_loaded(given.ledger, batches, now)
     told = ", ".join(f"{name} {rows}" for name, rows in tables.items())
     return Outcome("load", dict(tables), [f"load: the warehouse was published: {told}"])
+
+
+def republish(now: datetime, given: Loading) -> Outcome:
+    """Publish the warehouse again when clips were erased from the facts since: the old file has their bytes.
+
+    It asks nothing but facts and ledger, and leaves what came back since to `load`. Not for two processes at once: the
+    caller holds the lock of `load`.
+
+    Raises:
+        QueryFailed: the facts are of another version; `load` makes them anew.
+    """
+    root, outcome = given.root, Outcome("republish", is_new=False)
+    warehouse.sweep(root.warehouse)
+    if not root.warehouse.exists() or facts.forgotten(root) <= set((_built_from(root) or {}).get("forgotten", [])):
+        return outcome
+    batches, returns = given.ledger.batches(), given.ledger.returns()
+    nights = _Nights(given, batches, returns)
+    inputs = "" if nights.changed else _digest_of_inputs(given, batches, returns, now)
+    _publish(given, batches, returns, inputs, now)
+    outcome.is_new = True
+    outcome.say("recall: the warehouse was published again without what was forgotten")
+    return outcome
+
+
+def _built_from(root: Root) -> dict[str, Any] | None:
+    """What the warehouse was built from: a digest, and the names of tombstones; None when none is published."""
+    if not (root.warehouse.exists() and root.warehouse_inputs.exists()):
+        return None
+    return dict(json.loads(root.warehouse_inputs.read_text(encoding="utf-8")))
+
+
+def _publish(given: Loading, batches: list[Batch], returns: list[Return], inputs: str, now: datetime) -> dict[str, int]:
+    """Rows by table."""
+    tables = warehouse.publish(given.root.warehouse, _relations(given, batches, returns), now)
+    built = {"inputs": inputs, "tables": tables, "forgotten": sorted(facts.forgotten(given.root))}
+    write_text(json.dumps(built) + "\n", given.root.warehouse_inputs)
+    return tables
 
 
 def _mark_loaded(ledger: Ledger, batches: list[Batch], now: datetime) -> None:
@@ -258,29 +292,37 @@ def _input_files(root: Root) -> list[Path]:
     return sorted(p for p in files if not p.is_relative_to(root.facts))
 
 
+class _Nights:
+    """Delivered batches and accepted returns by night, and which nights have changed since their facts were made."""
+
+    def __init__(self, given: Loading, batches: list[Batch], returns: list[Return]) -> None:
+        self.batches: defaultdict[date, list[Batch]] = defaultdict(list)
+        for batch in batches:
+            if batch.delivered_at is not None:
+                self.batches[batch.night_date].append(batch)
+        self.accepted: defaultdict[str, list[Return]] = defaultdict(list)
+        for one in returns:
+            if one.state == ACCEPTED:
+                self.accepted[one.batch_id].append(one)
+        made = given.root.facts_inputs
+        before = json.loads(made.read_text(encoding="utf-8")) if made.exists() else {}
+        now = {night: _digest_of_night(theirs, self.accepted) for night, theirs in self.batches.items()}
+        self.digests = {night.isoformat(): digest for night, digest in now.items()}
+        self.changed = sorted(night for night, digest in now.items() if before.get(night.isoformat()) != digest)
+
+
 def _refresh(given: Loading, batches: list[Batch], returns: list[Return], now: datetime) -> None:
     """Make the facts of every night anew whose deliveries or returns have changed since they were made."""
-    root = given.root
-    facts.begin(root)
-    made = json.loads(root.facts_inputs.read_text(encoding="utf-8")) if root.facts_inputs.exists() else {}
-    by_night: defaultdict[date, list[Batch]] = defaultdict(list)
-    for batch in batches:
-        if batch.delivered_at is not None:
-            by_night[batch.night_date].append(batch)
-    accepted: defaultdict[str, list[Return]] = defaultdict(list)
-    for one in returns:
-        if one.state == ACCEPTED:
-            accepted[one.batch_id].append(one)
-    digests = {night: _digest_of_night(theirs, accepted) for night, theirs in by_night.items()}
-    changed = [night for night, digest in digests.items() if made.get(night.isoformat()) != digest]
-    gone = given.recalled_keys()
-    for night in sorted(changed):
-        _make_night(night, by_night[night], accepted, gone, given)
-    facts.settle(root, [batch.batch_id for night in changed for batch in by_night[night]])
-    changed_batches = [batch.batch_id for night in changed for batch in by_night[night]]
-    count_returned(root, given.ledger, changed_batches, now)
+    facts.begin(given.root)
+    nights, gone = _Nights(given, batches, returns), given.recalled_keys()
+    changed = [batch.batch_id for night in nights.changed for batch in nights.batches[night]]
+    with scorers(sum(one.accepted_rows for batch_id in changed for one in nights.accepted[batch_id])) as counting:
+        for night in nights.changed:
+            _make_night(night, nights.batches[night], nights.accepted, gone, given, counting)
+    facts.settle(given.root, changed)
+    count_returned(given.root, given.ledger, changed, now)
     if changed:
-        write_text(json.dumps({night.isoformat(): digest for night, digest in digests.items()}), root.facts_inputs)
+        write_text(json.dumps(nights.digests), given.root.facts_inputs)
 
 
 def _digest_of_night(batches: list[Batch], accepted: Mapping[str, list[Return]]) -> str:
@@ -294,7 +336,12 @@ def _digest_of_night(batches: list[Batch], accepted: Mapping[str, list[Return]])
 
 
 def _make_night(
-    night: date, batches: list[Batch], accepted: Mapping[str, list[Return]], gone: pa.Array, given: Loading
+    night: date,
+    batches: list[Batch],
+    accepted: Mapping[str, list[Return]],
+    gone: pa.Array,
+    given: Loading,
+    counting: Scorers,
 ) -> None:
     """The rows of one night, batch by batch, each under the bucket of its person."""
     folder = given.root.night(night)
@@ -311,17 +358,17 @@ def _make_night(
             returned = [given.root.returned(batch.batch_id, one.n) for one in accepted[batch.batch_id]]
             _view_or_empty(tables, "returned", returned, _RETURNED)
             current = rows_except(tables.run("current_transcripts"), "clip_key", gone)
-            made = {
-                "masked_transcripts": _masked(current, redactor, given.pseudonyms(night)),
-                "scored": _scored(current),
-            }
+            # Counted beside the masking: it waits for other processes, where there are any.
+            scored = _by_part(_with_hypothesis(current), counting.score, _SCORED)
+            masked = _masked(current, redactor, given.pseudonyms(night))
             ours = clips.filter(pc.equal(clips["batch_id"], batch.batch_id))
-            for kind, rows in made.items():
-                _spool(kind, rows, ours, batch.batch_id, given.root)
+            _spool("masked_transcripts", masked, ours, batch.batch_id, given.root)
+            _spool("scored", pa.concat_tables(scored), ours, batch.batch_id, given.root)
             shared = ours["clip_key"].filter(ours["is_overlap"]).combine_chunks()
             overlapped.append(current.filter(pc.is_in(current["clip_key"], shared)))
         tables.register("overlapped", pa.concat_tables(overlapped))
-        _spool("compared", _compared(tables.run("overlap_pairs")), clips, night.isoformat(), given.root)
+        compared = _compared(tables.run("overlap_pairs"))
+        _spool("compared", compared, clips, night.isoformat(), given.root)
 
 
 def _spool(kind: str, rows: pa.Table, clips: pa.Table, name: str, root: Root) -> None:
@@ -389,26 +436,25 @@ def _redacted(texts: pa.ChunkedArray, locales: pa.ChunkedArray, redactor: Redact
     return pa.array([None if text is None else redactor.redact(text, locale) for text, locale in pairs], pa.string())
 
 
-def _scored(current: pa.Table) -> pa.Table:
-    """Errors of every transcribed clip that has a first hypothesis."""
+def _with_hypothesis(current: pa.Table) -> pa.Table:
+    """Every transcribed clip that has a first hypothesis."""
     is_text = pc.and_(pc.equal(current["status"], "transcribed"), pc.is_valid(current["hypothesis"]))
-    return _by_part(current.filter(is_text), scoring.score, _SCORED)
+    return current.filter(is_text)
 
 
 def _compared(pairs: pa.Table) -> pa.Table:
     """What two vendors made of one clip, of every such clip."""
-    return _by_part(pairs, scoring.compare, _COMPARED)
+    return pa.concat_tables(_by_part(pairs, lambda parts: map(scoring.compare, parts), _COMPARED))
 
 
-def _by_part(rows: pa.Table, found_of: Callable[[pa.RecordBatch], pa.RecordBatch], schema: pa.Schema) -> pa.Table:
-    """The rows' columns of the schema beside what is found of them, a part at a time."""
+def _by_part(
+    rows: pa.Table, find: Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]], schema: pa.Schema
+) -> Iterator[pa.Table]:
+    """The rows' columns of the schema beside what is found of them, a part at a time. Finding begins at once."""
     own = [name for name in schema.names if name in rows.column_names]
-    parts = [
-        pa.Table.from_arrays([*part.select(own).columns, *found_of(part).columns], schema=schema)
-        for part in rows.to_batches(max_chunksize=_ROWS_AT_ONCE)
-        if part.num_rows
-    ]
-    return pa.concat_tables([schema.empty_table(), *parts])
+    parts = [part for part in rows.to_batches(max_chunksize=_ROWS_AT_ONCE) if part.num_rows]
+    columns = ([*part.select(own).columns, *found.columns] for part, found in zip(parts, find(parts), strict=True))
+    return chain([schema.empty_table()], (pa.Table.from_arrays(one, schema=schema) for one in columns))
 
 
 def _refused(given: Loading, batches: list[Batch], returns: list[Return]) -> Iterable[dict[str, Any]]:

@@ -12,8 +12,12 @@ import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib.metadata import version
-from typing import Final
+from typing import Final, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 import regex
 from whisper_normalizer.basic import BasicTextNormalizer
 from whisper_normalizer.english import EnglishTextNormalizer
@@ -41,6 +45,8 @@ from whisper_normalizer.international import (
 RULES: Final = f"whisper-normalizer {version('whisper-normalizer')} r2"
 
 _Rules = Callable[[str], str]
+# For fewer texts the tables of `_english_texts` cost more than they save.
+_MANY: Final = 64
 # What a person says has a bracket now and then; a text of nothing else would keep the library busy for seconds.
 _MOST_BRACKETS: Final = 20
 _BRACKETS: Final = str.maketrans("([<", "   ")
@@ -70,6 +76,8 @@ _chinese_script = ChineseTextNormalizer()
 _PLAIN: Final = re.compile(r"(?:[a-z]++(?:'[a-z]++)*+|[ ,?!;:-]|\.(?= |\Z))*+")
 # A contraction that the library reads together with the next word, unless more than a space parts them.
 _PARTED: Final = re.compile(r"'[a-z]+(?! [a-z])[ ,?!;:.-]+(?:been|gone|done|got)\b")
+# The one rule that reads across words that no rule names.
+_AND_A_HALF: Final = frozenset({"and", "a", "half"})
 _MARKS: Final = str.maketrans(",?!;:-.", "       ")
 # Every word that the library treats otherwise than as itself, or that changes how it treats its neighbours.
 _HEARD: Final = frozenset(
@@ -90,9 +98,11 @@ def english(text: str) -> str:
     """
     lower = text.lower()
     is_bare = lower.isascii() and lower.replace(" ", "").isalpha()
-    if "half" in lower or (not is_bare and (not _PLAIN.fullmatch(lower) or _PARTED.search(lower))):
+    if not is_bare and (not _PLAIN.fullmatch(lower) or _PARTED.search(lower)):
         return str(_english(text))
     spoken = (lower if is_bare else lower.translate(_MARKS)).split()
+    if "half" in lower and _AND_A_HALF.issubset(spoken):
+        return str(_english(text))
     if _HEARD.isdisjoint(spoken) and (is_bare or "'" not in lower):
         return " ".join(spoken)
     words: list[str] = []
@@ -111,7 +121,79 @@ def english(text: str) -> str:
 
 @lru_cache(maxsize=2**16)
 def _english_run(words: str) -> str:
-    return str(_english(words))
+    return " ".join(_english(words).split())
+
+
+class _Token(NamedTuple):
+    """What stands between two spaces of an English text: its words, and in bits what it says of the whole text."""
+
+    words: tuple[str, ...]
+    says: int
+
+
+# It is one for `english`; it has a contraction; it has something that may part one from the next word.
+_IS_ODD, _CONTRACTS, _PARTS = 1, 2, 4
+_HALVES: Final = {"and": 8, "a": 16, "half": 32}
+
+
+@lru_cache(maxsize=2**16)
+def _token(token: str) -> _Token:
+    if not _PLAIN.fullmatch(token):
+        return _Token((), _IS_ODD)
+    words, contracts = tuple(token.translate(_MARKS).split()), "'" in token
+    parts = not words or not token[0].isalpha() or (contracts and words != (token,))
+    halves = sum(_HALVES.get(word, 0) for word in set(words))
+    return _Token(words, contracts * _CONTRACTS | parts * _PARTS | halves)
+
+
+def _english_texts(texts: list[str]) -> list[str]:
+    """`english` of many texts: what a word, or a run of words, becomes is looked up once for all of them."""
+    written = pc.split_pattern(pc.ascii_lower(pa.array(texts, pa.string())), " ")
+    starts = written.offsets.to_numpy()
+    coded = written.values.dictionary_encode()
+    tokens = [_token(token) for token in coded.dictionary.to_pylist()]
+    which = coded.indices.to_numpy()
+    said = np.bitwise_or.reduceat(np.array([token.says for token in tokens], np.uint8)[which], starts[:-1])
+    is_odd = (said & _IS_ODD) > 0
+    for all_of in (_CONTRACTS | _PARTS, sum(_HALVES.values())):
+        is_odd |= (said & all_of) == all_of
+    is_plain = np.repeat(~is_odd, np.diff(starts))
+    which, of_text = which[is_plain], np.repeat(np.arange(len(texts)), np.diff(starts))[is_plain]
+
+    # Their words, as numbers, text after text.
+    numbers: dict[str, int] = {}
+    listed = [[numbers.setdefault(word, len(numbers)) for word in token.words] for token in tokens]
+    words = pa.array(listed, pa.list_(pa.int32())).take(pa.array(which)).flatten().to_numpy()
+    of_text = np.repeat(of_text, np.array(list(map(len, listed)))[which])
+    becomes, is_heard = [], []
+    for word in numbers:
+        is_heard.append(word in _HEARD or "'" in word)
+        becomes.append(_english_run(word) if is_heard[-1] else word)
+
+    # A run of words that rules name is one unit, every other word is one by itself.
+    heard = np.array(is_heard, bool)[words]
+    goes_on = np.zeros(len(words), bool)
+    goes_on[1:] = heard[1:] & heard[:-1] & (of_text[1:] == of_text[:-1])
+    first = np.flatnonzero(~goes_on)
+    lengths = np.diff(np.append(first, len(words)))
+    units, is_run = words[first], lengths > 1
+    spelled = pa.array(list(numbers), pa.string()).take(pa.array(words[np.repeat(is_run, lengths)]))
+    runs = _joined(np.cumsum(lengths[is_run]), spelled).dictionary_encode()
+    units[is_run] = len(becomes) + runs.indices.to_numpy()
+    becomes += map(_english_run, runs.dictionary.to_pylist())
+
+    is_there = np.array(list(map(bool, becomes)), bool)[units]
+    counts = np.bincount(of_text[first][is_there], minlength=len(texts))
+    made = pa.array(becomes, pa.string()).take(pa.array(units[is_there]))
+    found: list[str] = _joined(np.cumsum(counts), made).to_pylist()
+    for place in np.flatnonzero(is_odd).tolist():
+        found[place] = _normalised(texts[place], "en")
+    return found
+
+
+def _joined(ends: npt.NDArray[np.int64], words: pa.Array) -> pa.Array:
+    """Texts of the words up to each end."""
+    return pc.binary_join(pa.ListArray.from_arrays(np.append(0, ends).astype(np.int32), words), " ")
 
 
 def _turkic(text: str) -> str:
@@ -148,9 +230,21 @@ def rules_of(locale: str) -> str:
 
 def normalise(texts: Sequence[str], locales: Sequence[str]) -> list[str]:
     """Each text by the rules of its locale (BCP 47), its words parted by single spaces."""
-    return [_normalised(text, _language(locale)) for text, locale in zip(texts, locales, strict=True)]
+    languages = [_language(locale) for locale in locales]
+    english_ones = [place for place, language in enumerate(languages) if language == "en"]
+    if len(english_ones) < _MANY:
+        return [_normalised(text, language) for text, language in zip(texts, languages, strict=True)]
+    found = _english_texts([texts[place] for place in english_ones])
+    if len(found) == len(texts):
+        return found
+    by_place = dict(zip(english_ones, found, strict=True))
+    return [
+        by_place[place] if place in by_place else _normalised(text, languages[place])
+        for place, text in enumerate(texts)
+    ]
 
 
+@lru_cache(maxsize=1024)
 def _language(locale: str) -> str:
     return locale.split("-", 1)[0].lower()
 

@@ -56,8 +56,7 @@ def publish(path: Path, relations: Mapping[str, pa.Table | list[Path]], now: dat
     Not for two processes at once: what another build has left lying is taken for a killed one's.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(f"{_BUILDS}*"):
-        shutil.rmtree(leftover)
+    sweep(path)
     # A folder, because DuckDB puts its log and what does not fit into memory beside its file.
     with tempfile.TemporaryDirectory(prefix=_BUILDS, dir=path.parent) as folder:
         build = Path(folder, path.name)
@@ -78,6 +77,12 @@ def publish(path: Path, relations: Mapping[str, pa.Table | list[Path]], now: dat
             counts = {row["table_name"]: row["rows"] for row in tables.run("table_sizes").to_pylist()}
         build.replace(path)
     return counts
+
+
+def sweep(path: Path) -> None:
+    """Remove what a build that was killed has left beside the warehouse: it may hold what was erased since."""
+    for leftover in path.parent.glob(f"{_BUILDS}*"):
+        shutil.rmtree(leftover)
 
 
 def _estimate(tables: Tables) -> None:

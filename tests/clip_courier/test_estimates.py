@@ -56,9 +56,10 @@ class Population:
         return float(self.errors.sum() / self.words.sum())
 
 
-def population(*, people: int, conversations: float, seed: int) -> Population:
+def population(*, people: int, conversations: float, seed: int, most: int = 15) -> Population:
+    """`most` is how many clips anybody has."""
     random = np.random.default_rng(seed)
-    clips_of = 1 + np.minimum(random.pareto(1.1, people), 14).astype(int)
+    clips_of = 1 + np.minimum(random.pareto(1.1, people), most - 1).astype(int)
     first = np.repeat(np.arange(people), clips_of)
     # Most calls are with one and the same person.
     second = (first + 1 + (random.random(len(first)) < 0.3) * random.integers(1, people, len(first))) % people
@@ -73,7 +74,7 @@ def population(*, people: int, conversations: float, seed: int) -> Population:
 class Design:
     """As the product draws: in every cell of a person's clips one is kept, then a systematic sample of those kept."""
 
-    def __init__(self, drawn_from: Population) -> None:
+    def __init__(self, drawn_from: Population, clips_per_person: int = CLIPS_PER_PERSON) -> None:
         owner = drawn_from.persons.T.ravel()
         clip = np.tile(np.arange(len(drawn_from.words)), 2)[owner >= 0]
         owner = owner[owner >= 0]
@@ -81,7 +82,7 @@ class Design:
         clip, owner = clip[order], owner[order]
         count = np.bincount(owner)[owner]
         rank = np.arange(len(owner)) - np.searchsorted(owner, owner)
-        part = np.minimum(CLIPS_PER_PERSON, count)
+        part = np.minimum(clips_per_person, count)
         _, self._cell = np.unique(np.stack([owner, rank * part // count]), axis=1, return_inverse=True)
         self._clip, self._clips = clip, len(drawn_from.words)
         self._starts = np.searchsorted(self._cell, np.arange(self._cell.max() + 1))
@@ -101,9 +102,11 @@ class Design:
         return drawn, share * self.kept_probability[drawn]
 
 
-def replayed(drawn_from: Population, share: float, seed: int) -> tuple[pa.Table, Numbers]:
+def replayed(
+    drawn_from: Population, share: float, seed: int, clips_per_person: int = CLIPS_PER_PERSON
+) -> tuple[pa.Table, Numbers]:
     """The estimates of every replay, and what the plain mean of each would say."""
-    design, random = Design(drawn_from), np.random.default_rng(seed)
+    design, random = Design(drawn_from, clips_per_person), np.random.default_rng(seed)
     draws = [design.draw(share, random) for _ in range(REPLAYS)]
     clips = np.concatenate([clips for clips, _ in draws])
     replay = np.repeat(np.arange(REPLAYS), [len(clips) for clips, _ in draws])
@@ -152,6 +155,14 @@ def test_ratios_of_few_persons_hold_the_truth_as_well() -> None:
     assert 0.93 <= covered(estimates, everything.rate) <= 0.97
 
 
+@pytest.mark.parametrize("clips", [14, 60, 300])
+def test_ratios_hold_the_truth_where_few_weigh_much(clips: int) -> None:
+    """One clip a person, of whom some have twenty and so weigh twenty times as much as others."""
+    everything = population(people=6000, conversations=0.0, seed=7, most=20)
+    estimates, _ = replayed(everything, clips / 6000, 11, clips_per_person=1)
+    assert 0.935 <= covered(estimates, everything.rate) <= 0.965
+
+
 def rows(*given: tuple[str, float, float, float, list[str]], arm: str = "") -> pa.Table:
     names = ("cell", "weight", "numerator", "denominator", "persons")
     told = [
@@ -165,7 +176,7 @@ def by_cell(table: pa.Table) -> dict[str, dict[str, Any]]:
 
 
 def test_ratios_by_hand() -> None:
-    """(2·1 + 6) / (2·10 + 20) = 0.2; residuals ∓2/40, shares 1/2: 2 · 0.05² / (1 - 1/2) = 0.1², one degree."""
+    """(2·1 + 6) / (2·10 + 20) = 0.2; without the one 0.3, without the other 0.1: 2 · 0.1², with one degree."""
     found = by_cell(
         estimated(
             rows(
@@ -182,14 +193,14 @@ def test_ratios_by_hand() -> None:
             )
         )
     )
-    two, margin = found["two"], student.ppf(0.975, 1) * 0.1
+    two, margin = found["two"], student.ppf(0.975, 1) * 0.1 * np.sqrt(2)
     assert two["estimate"] == pytest.approx(0.2)
     assert two["margin"] == pytest.approx(margin)
     assert (two["ci_low"], two["ci_high"]) == pytest.approx((0.2 * np.exp(-margin / 0.2), 0.2 * np.exp(margin / 0.2)))
     assert (two["clips"], two["speakers"], two["hours"]) == (2, 2, 2)
     assert two["hours_needed"] == pytest.approx(2 * ((margin / 0.01) ** 2 - 1))
     # Drawn at random: residuals -1 and 2 of weights 2 and 1, squares 2 · 1 + 4 over 3; words 40 / 3.
-    assert two["effective_clips"] == pytest.approx(2 * 2 / (40 / 3) ** 2 / 0.01)
+    assert two["effective_clips"] == pytest.approx(2 * 2 / (40 / 3) ** 2 / 0.02)
     assert found["one"]["estimate"] == 0.25
     assert (found["one"]["ci_low"], found["one"]["ci_high"], found["one"]["speakers"]) == (None, None, 1)
     assert (found["flawless"]["estimate"], found["flawless"]["ci_low"]) == (0, 0)

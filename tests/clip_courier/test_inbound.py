@@ -518,6 +518,40 @@ def test_collect_leaves_other_files_alone(stage: Stage, make_courier: MakeCourie
     assert _returns(stage) == {}
 
 
+def test_collect_fetches_nothing_that_was_taken(
+    stage: Stage, make_courier: MakeCourier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted by what is asked of the server, hour after hour."""
+    fetched: list[str] = []
+    get = sftp.Drop.get
+
+    def counted(drop: sftp.Drop, folder: str, name: str, *rest: Any, **options: Any) -> Any:
+        fetched.append(name.removeprefix(f"{AURORA}."))
+        return get(drop, folder, name, *rest, **options)
+
+    monkeypatch.setattr(sftp.Drop, "get", counted)
+    courier = delivered(stage, make_courier)
+    one, two = _refs(stage)[:2]
+    _send(stage, _row(one))
+    _put(stage, f"{AURORA}.2.jsonl.pgp", b"not for anybody")
+
+    def collect() -> list[str]:
+        fetched.clear()
+        courier.collect("aurora")
+        return list(fetched)
+
+    assert collect() == ["1.ready.json", "2.ready.json", "1.jsonl.pgp", "2.jsonl.pgp"]
+    # A refused file may be replaced under its number, which its ready file alone tells.
+    assert collect() == ["2.ready.json"]
+    _send(stage, _row(two), n=2)
+    assert collect() == ["2.ready.json", "2.jsonl.pgp"]
+    assert collect() == []
+    # An accepted one that has another length now is looked at, and said to be too late.
+    _send(stage, _row(one), _row(two), n=1)
+    assert collect() == ["1.ready.json"]
+    assert len(_returns(stage)) == 2
+
+
 def test_collect_the_same_file_twice(stage: Stage, make_courier: MakeCourier) -> None:
     courier = delivered(stage, make_courier)
     _send(stage, _row(_refs(stage)[0]))

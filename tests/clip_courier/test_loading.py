@@ -425,7 +425,7 @@ def _holding(stage: Stage, marker: str) -> set[Path]:
     return found
 
 
-def test_load_after_an_erasure_leaves_no_byte_of_it(stage: Stage, make_courier: MakeCourier, tmp_path: Path) -> None:
+def test_recall_leaves_no_byte_of_what_it_forgets(stage: Stage, make_courier: MakeCourier, tmp_path: Path) -> None:
     """Markers that no compression hides: random keys in the analysts' file, random words in what was returned."""
     courier = delivered(stage, make_courier)
     rows = crosswalk_of(stage, AURORA).to_pylist()
@@ -441,15 +441,22 @@ def test_load_after_an_erasure_leaves_no_byte_of_it(stage: Stage, make_courier: 
         assert {path.parts[0] for path in _holding(stage, said[row["clip_ref"]])} == {"crosswalk"}
     landing = landing_copy(stage, tmp_path)
     withdraw(landing, persons, LATER)
+    # A reader has the old file until it closes it; nobody can open it any more.
+    reader = duckdb.connect(str(stage.root / warehouse), read_only=True)
     later = make_courier(stage, LATER, CLIP_COURIER_LANDING=str(landing))
     later.recall()
-    later.load()
+    assert set(reader.execute("SELECT clip_key FROM clips").fetchall()) > {(row["clip_key"],) for row in gone}
+    reader.close()
     tombstone = {Path("crosswalk", "recalled", f"{AURORA}.1.parquet")}
     for row in gone:
         assert _holding(stage, row["clip_key"]) <= tombstone
         assert _holding(stage, said[row["clip_ref"]]) == set()
     assert warehouse in _holding(stage, kept["clip_key"])
     assert _holding(stage, said[kept["clip_ref"]])
+    # What it published is what a load would, which has only the state of the recall to add.
+    before = [sorted(_query(stage, f"FROM {table}"), key=repr) for table in ("clips", "scores", "transcripts")]
+    later.load()
+    assert [sorted(_query(stage, f"FROM {table}"), key=repr) for table in ("clips", "scores", "transcripts")] == before
 
 
 def test_load_a_clip_that_is_recalled_and_not_yet_forgotten(

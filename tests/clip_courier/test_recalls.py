@@ -1,6 +1,8 @@
 """A withdrawal after delivery: the vendor is told and answers, and our own copies are gone to the byte."""
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clip_courier import batch_files, recalls, sftp
+from clip_courier import batch_files, facts, loading, recalls, sftp, warehouse
 from clip_courier.courier import Courier
 from clip_courier.errors import KeyUnusable, ServerUnreachable, TransferFailed, VendorUnknown
 from clip_courier.ledger import Ledger, Recall
@@ -106,7 +108,6 @@ def test_recall_forgets_to_the_byte(
         assert _holding(stage, marker)
     courier = _withdrawn(stage, make_courier, landing_copy(stage, tmp_path), persons)
     courier.recall()
-    courier.load()
     assert {marker: _holding(stage, marker) for marker in raw if _holding(stage, marker)} == {}
     tombstone = stage.root / "crosswalk" / "recalled" / f"{AURORA}.1.parquet"
     for row in rows:
@@ -372,6 +373,55 @@ def test_recall_after_a_crash_at_any_step(
     assert set(_notice(stage)["clip_refs"]) == gone
     assert [_holding(stage, person) for person in persons] == [[]]
     assert courier.verify().counts["batches"] == 2
+
+
+@pytest.mark.parametrize(
+    ("owner", "step", "after"),
+    [
+        (facts, "_without", True),
+        (facts, "write_text", False),
+        (facts, "write_text", True),
+        (warehouse, "_estimate", True),
+        (warehouse, "publish", True),
+        (loading, "write_text", True),
+    ],
+)
+def test_recall_killed_anywhere_leaves_no_byte_in_the_warehouse(
+    stage: Stage,
+    make_courier: MakeCourier,
+    truth: dict[str, str],
+    tmp_path: Path,
+    owner: Any,
+    step: str,
+    after: bool,
+) -> None:
+    """A process that dies while it erases; the next `recall` finds what is left to do, and a third one nothing."""
+    returned(stage, make_courier, truth).load()
+    crosswalk = crosswalk_of(stage, AURORA)
+    persons, gone = _somebody(crosswalk)
+    keys = [row["clip_key"] for row in crosswalk.to_pylist() if row["clip_ref"] in gone]
+    landing = landing_copy(stage, tmp_path)
+    withdraw(landing, persons, LATER)
+    published = stage.root / "warehouse" / "clip_courier.duckdb"
+    assert all(published in _holding(stage, key) for key in keys)
+    inner = getattr(owner, step)
+
+    def die(*arguments: Any, **options: Any) -> None:
+        if after:
+            inner(*arguments, **options)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    pid = os.fork()
+    if pid == 0:
+        setattr(owner, step, die)
+        make_courier(stage, LATER, CLIP_COURIER_LANDING=str(landing)).recall("aurora")
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    courier = make_courier(stage, LATER, CLIP_COURIER_LANDING=str(landing))
+    courier.recall("aurora")
+    tombstone = stage.root / "crosswalk" / "recalled" / f"{AURORA}.1.parquet"
+    assert {key: _holding(stage, key) for key in keys if set(_holding(stage, key)) - {tombstone}} == {}
+    assert not courier.recall("aurora").is_new
 
 
 def test_recall_forgets_also_when_no_vendor_can_be_told(

@@ -72,6 +72,8 @@ CREATE TABLE transcripts (
     submitted_at TIMESTAMPTZ,
     revision INTEGER,
     note VARCHAR,
+    words INTEGER,
+    masks INTEGER,
     stratum VARCHAR,
     locale VARCHAR,
     is_overlap BOOLEAN
@@ -87,6 +89,8 @@ COMMENT ON COLUMN transcripts.annotator_key IS 'Pseudonym of the vendor''s pseud
 COMMENT ON COLUMN transcripts.submitted_at IS 'When the transcriber submitted it';
 COMMENT ON COLUMN transcripts.revision IS 'Revision; higher replaced lower';
 COMMENT ON COLUMN transcripts.note IS 'The vendor''s note, masked like the text';
+COMMENT ON COLUMN transcripts.words IS 'Words of the text as it stands here; null where there is none';
+COMMENT ON COLUMN transcripts.masks IS 'Of these, masks: each stands for a word or a run of words';
 COMMENT ON COLUMN transcripts.stratum IS 'As in clips, so that no join is needed';
 COMMENT ON COLUMN transcripts.locale IS 'As in clips';
 COMMENT ON COLUMN transcripts.is_overlap IS 'As in clips';
