@@ -1,7 +1,8 @@
 """The façade: every verb in the order of the night, and the only place where the parts are put together.
 
 The command line and Airflow call this and nothing else. What differs between them (where secrets come from, what time
-it is, who watches) is given at the edge.
+it is, who watches) is given at the edge. A stage that brings heavy libraries along (pandas, word lists, statistics) is
+imported by its verb: the process that delivers for hours carries none of them.
 """
 
 import logging
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clip_courier import inbound, loading, manifests, outbound, quality, recalls, reports, selection, warehouse
+from clip_courier import outbound, recalls, reports, selection
 from clip_courier.batch_files import overdue, read_crosswalk
 from clip_courier.errors import (
     ConnectionInvalid,
@@ -42,7 +43,6 @@ from clip_courier.model import (
 from clip_courier.overview import Overview, overview
 from clip_courier.pgp import Keyring, OwnKey, open_keyring
 from clip_courier.pseudonyms import Pseudonyms, pseudonyms_for
-from clip_courier.redaction import harmless_words
 from clip_courier.settings import Policy, Settings, Vendor
 from clip_courier.sftp import Drop, SftpEndpoint, connect
 
@@ -78,6 +78,8 @@ class Courier:
         return selection.plan(night, self._clock(), self._selection(night))
 
     def _selection(self, night: date) -> selection.Selection:
+        from clip_courier import warehouse
+
         policy, holdings = self._policy(), self._holdings(night)
         return selection.Selection(
             landing=self._landing,
@@ -92,11 +94,15 @@ class Courier:
 
     def validate(self, night: date) -> Outcome:
         """Stage 2: Great Expectations over the sample."""
+        from clip_courier import quality
+
         with self._working(f"night-{night}"):
             return _logged(quality.validate(self._root.night(night), self._landing, self._policy(), self._progress))
 
     def manifest(self, night: date, vendor: str | None = None) -> Outcome:
         """Stage 3: batches without raw columns, for every vendor or for one."""
+        from clip_courier import manifests
+
         vendors = self._settings.vendors()
         if vendor is not None:
             self._settings.vendor(vendor)
@@ -156,6 +162,7 @@ class Courier:
 
     def collect(self, vendor: str | None = None) -> Outcome:
         """Stage 5: what vendors returned since."""
+        from clip_courier import inbound
 
         def one(each: Vendor) -> Outcome:
             working = self._working(f"collect-{each.name}")
@@ -195,6 +202,8 @@ class Courier:
 
     def load(self) -> Outcome:
         """Stage 6: scores, and the warehouse published."""
+        from clip_courier import loading
+
         given = loading.Loading(
             root=self._root,
             ledger=self._ledger,
@@ -362,6 +371,8 @@ class Courier:
 
     def _vocabulary(self, folder: NightFolder) -> Mapping[str, frozenset[str]]:
         """The words that may be shown on a night, by language; decided once a night."""
+        from clip_courier.redaction import harmless_words
+
         if not folder.vocabulary.exists():
             words = harmless_words(selection.said_by_many(self._landing, self._policy(), self._clock()))
             rows = [{"language": language, "word": w} for language, said in sorted(words.items()) for w in sorted(said)]

@@ -58,6 +58,7 @@ POSIX_RENAME = "posix-rename@openssh.com"
 PART = ".part"  # contract 3: an unfinished file, ignored by both sides
 MAX_NAME_BYTES = 200  # leaves room for our own suffixes under the 255 bytes of most file systems
 KEEPALIVE_S = 30
+GOODBYE_S = 1.0  # for a server that has nothing more to say
 # After a broken line the last window may hold gaps, which read as zeros; what lies before them is kept.
 RESUME_SLACK_BYTES = 2 * IN_FLIGHT_BYTES
 # AES-GCM needs no separate MAC pass: 1.3 times faster than paramiko's first choice. CTR is for old servers.
@@ -99,20 +100,35 @@ def connect(endpoint: SftpEndpoint, *, timeout_s: float = 30) -> Iterator["Drop"
     with ExitStack() as opened:
         try:
             sock = opened.enter_context(socket.create_connection((endpoint.host, endpoint.port), timeout_s))
-            opened.callback(_hang_up, sock)
             transport = _transport(sock, pin, timeout_s)
             opened.callback(transport.close)
+            opened.callback(_hang_up, sock)
             _authenticate(transport, pin, endpoint.login, key, timeout_s)
             wire = Wire(_sftp_channel(transport, timeout_s))
         except (*FAULTS, Refusal, Lost) as fault:
             raise ServerUnreachable(f"no SFTP session with the vendor's server: {reason(fault)}") from fault
-        yield Drop(wire, endpoint.remote_root)
+        try:
+            yield Drop(wire, endpoint.remote_root)
+        finally:
+            if not wire.is_lost:
+                _say_goodbye(sock, transport)
 
 
 def _hang_up(sock: socket.socket) -> None:
-    """End the connection now: closing alone waits for paramiko's thread, which may still be reading from it."""
+    """End the connection now, before its place is another's.
+
+    Closing alone waits for paramiko's thread, which may be reading from it, and for whatever process of ours is being
+    started at this moment and still holds a copy of the socket.
+    """
     with suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)
+
+
+def _say_goodbye(sock: socket.socket, transport: paramiko.Transport) -> None:
+    """See the server hang up as well: as long as it has not, it counts this connection."""
+    with suppress(OSError):
+        sock.shutdown(socket.SHUT_WR)
+    transport.join(GOODBYE_S)
 
 
 class Drop:
