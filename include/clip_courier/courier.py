@@ -120,8 +120,25 @@ class Courier:
         with self._working(f"night-{night}"):
             return _logged(manifests.manifest(folder, list(vendors.values()), self._clock(), given, vendor))
 
-    def deliver(self, night: date, vendor: str | None = None) -> Outcome:
-        """Stage 4: sealed and sent, vendor by vendor; one vendor's failure does not keep the others waiting."""
+    def workers(self, night: date) -> list[dict[str, object]]:
+        """How the deliveries of a night can be shared out: a worker for each connection that a vendor gives us, as long
+        as there are batches for it, and one in any case, which tells what is wrong with a vendor.
+        """
+        shares = []
+        for name, each in self._settings.vendors().items():
+            waiting = len(outbound.waiting_batches(name, self._root.night(night), self._ledger))
+            try:
+                workers = max(1, min(waiting, self._connections(each)))
+            except CourierError:
+                workers = 1
+            shares += [{"vendor": name, "worker": n, "workers": workers} for n in range(1, workers + 1)]
+        return shares
+
+    def deliver(self, night: date, vendor: str | None = None, workers: int = 1) -> Outcome:
+        """Stage 4: sealed and sent, vendor by vendor; one vendor's failure does not keep the others waiting.
+
+        As one of several `workers` it takes its share of the vendor's connections; which batches, their leases tell.
+        """
         folder = self._root.night(night)
         folder.require(folder.assigned, "manifest")
 
@@ -136,7 +153,7 @@ class Courier:
                     signer_fingerprint=self._own_key().fingerprint,
                     open_drop=self._drop(each),
                     open_another=self._drop(each, waits=False),
-                    connections=self._connections(each),
+                    connections=max(1, self._connections(each) // workers),
                     is_read_back=self._is_read_back(each),
                     refusals=self._refusals,
                     clock=self._clock,

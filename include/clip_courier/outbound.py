@@ -124,7 +124,7 @@ def deliver(vendor: Vendor, night: NightFolder, given: Delivery) -> Outcome:
         AudioStoreDown: the recordings cannot be read; no clip is left out for that.
     """
     _sweep_spool(vendor.name, given)
-    waiting = [b.batch_id for b in _cut(vendor.name, given.root, given.ledger) if b.night_date <= night.night]
+    waiting = [b.batch_id for b in waiting_batches(vendor.name, night, given.ledger)]
     outcome = Outcome(
         "deliver",
         {"vendor": vendor.name, "delivered": 0, "cancelled": 0, "clips": 0, "withheld": 0},
@@ -245,6 +245,11 @@ def withdraw(vendor: str, root: Root, ledger: Ledger, refusals: Refusals, now: d
         outcome.count("withheld", len(gone))
         outcome.say(f"recall: {len(gone)} clips are taken out of batch {batch.batch_id} before it leaves")
     return outcome
+
+
+def waiting_batches(vendor: str, night: NightFolder, ledger: Ledger) -> list[Batch]:
+    """What `deliver` has to do on a night: the vendor's batches of it or of an earlier one that are not there yet."""
+    return [b for b in _cut(vendor, night.root, ledger) if b.night_date <= night.night]
 
 
 def _cut(vendor: str, root: Root, ledger: Ledger) -> list[Batch]:
