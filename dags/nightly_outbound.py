@@ -4,13 +4,14 @@ Chooses a small lawful sample of clips, judges it, cuts de-identified batches, s
 on the vendor's server. One run a night at 02:00 UTC; the night is the run's **partition key** (`YYYY-MM-DD`). To run a
 night again, start the DAG with that key: what is done stays as it is.
 
-A vendor whose agreements lapsed is skipped with the reason in its task's log; the others go on.
+A vendor's batches are shared by as many tasks as it gives us connections, here or on several machines. A vendor whose
+agreements lapsed is skipped with the reason in its task's log; the others go on.
 """
 
 import pendulum
 from airflow.sdk import CronPartitionTimetable, dag, task
 
-from clip_courier_airflow import RETRIES, courier, night_of, run, vendor_names
+from clip_courier_airflow import RETRIES, courier, night_of, run
 
 
 @dag(
@@ -36,21 +37,22 @@ def nightly_outbound():
     def manifest(dag_run=None):
         return run(lambda: courier().manifest(night_of(dag_run)))
 
-    @task(task_display_name="Name the vendors", show_return_value_in_logs=False)
-    def vendors():
-        return vendor_names()
+    @task(task_display_name="Share out the deliveries", show_return_value_in_logs=False)
+    def workers(dag_run=None):
+        return courier().workers(night_of(dag_run))
 
     @task(
         task_display_name="Seal and deliver",
         pool="clip_courier_vendors",
-        map_index_template="{{ task.op_kwargs['vendor'] }}",
+        map_index_template="{{ task.op_kwargs['vendor'] }} {{ task.op_kwargs['worker'] }}",
         show_return_value_in_logs=False,
     )
-    def deliver(vendor, dag_run=None):
-        return run(lambda: courier().deliver(night_of(dag_run), vendor))
+    def deliver(vendor, worker, workers, dag_run=None):
+        return run(lambda: courier().deliver(night_of(dag_run), vendor, workers))
 
-    cut = select() >> validate() >> manifest()
-    cut >> deliver.expand(vendor=vendors())
+    shares = workers()
+    select() >> validate() >> manifest() >> shares
+    deliver.expand_kwargs(shares)
 
 
 nightly_outbound()

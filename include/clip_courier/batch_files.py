@@ -64,7 +64,7 @@ def read_own(
     try:
         if filters is None:  # read_table, like sort_by, would bring pandas along: 60 MiB a worker
             with pq.ParquetFile(path) as file:
-                return file.read(columns)
+                return file.read(columns, use_threads=False)
         return pq.read_table(path, columns=columns, filters=filters)
     except FileNotFoundError:
         raise CrosswalkMissing(f"{what} is not there") from None

@@ -1,7 +1,8 @@
 """The façade: every verb in the order of the night, and the only place where the parts are put together.
 
 The command line and Airflow call this and nothing else. What differs between them (where secrets come from, what time
-it is, who watches) is given at the edge.
+it is, who watches) is given at the edge. A stage that brings heavy libraries along (pandas, word lists, statistics) is
+imported by its verb: the process that delivers for hours carries none of them.
 """
 
 import logging
@@ -9,12 +10,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import date, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clip_courier import inbound, loading, manifests, outbound, quality, recalls, reports, selection, warehouse
+from clip_courier import outbound, recalls, reports, selection
 from clip_courier.batch_files import overdue, read_crosswalk
 from clip_courier.errors import (
     ConnectionInvalid,
@@ -43,9 +45,11 @@ from clip_courier.model import (
 from clip_courier.overview import Overview, overview
 from clip_courier.pgp import Keyring, OwnKey, open_keyring
 from clip_courier.pseudonyms import Pseudonyms, pseudonyms_for
-from clip_courier.redaction import harmless_words
 from clip_courier.settings import Policy, Settings, Vendor
 from clip_courier.sftp import Drop, SftpEndpoint, connect
+
+if TYPE_CHECKING:
+    from clip_courier.loading import Loading
 
 log = logging.getLogger("clip_courier")
 
@@ -79,6 +83,8 @@ class Courier:
         return selection.plan(night, self._clock(), self._selection(night))
 
     def _selection(self, night: date) -> selection.Selection:
+        from clip_courier import warehouse
+
         policy, holdings = self._policy(), self._holdings(night)
         return selection.Selection(
             landing=self._landing,
@@ -93,11 +99,15 @@ class Courier:
 
     def validate(self, night: date) -> Outcome:
         """Stage 2: Great Expectations over the sample."""
+        from clip_courier import quality
+
         with self._working(f"night-{night}"):
             return _logged(quality.validate(self._root.night(night), self._landing, self._policy(), self._progress))
 
     def manifest(self, night: date, vendor: str | None = None) -> Outcome:
         """Stage 3: batches without raw columns, for every vendor or for one."""
+        from clip_courier import manifests
+
         vendors = self._settings.vendors()
         if vendor is not None:
             self._settings.vendor(vendor)
@@ -115,8 +125,25 @@ class Courier:
         with self._working(f"night-{night}"):
             return _logged(manifests.manifest(folder, list(vendors.values()), self._clock(), given, vendor))
 
-    def deliver(self, night: date, vendor: str | None = None) -> Outcome:
-        """Stage 4: sealed and sent, vendor by vendor; one vendor's failure does not keep the others waiting."""
+    def workers(self, night: date) -> list[dict[str, object]]:
+        """How the deliveries of a night can be shared out: a worker for each connection that a vendor gives us, as long
+        as there are batches for it, and one in any case, which tells what is wrong with a vendor.
+        """
+        shares = []
+        for name, each in self._settings.vendors().items():
+            waiting = len(outbound.waiting_batches(name, self._root.night(night), self._ledger))
+            try:
+                workers = max(1, min(waiting, self._connections(each)))
+            except CourierError:
+                workers = 1
+            shares += [{"vendor": name, "worker": n, "workers": workers} for n in range(1, workers + 1)]
+        return shares
+
+    def deliver(self, night: date, vendor: str | None = None, workers: int = 1) -> Outcome:
+        """Stage 4: sealed and sent, vendor by vendor; one vendor's failure does not keep the others waiting.
+
+        As one of several `workers` it takes its share of the vendor's connections; which batches, their leases tell.
+        """
         folder = self._root.night(night)
         folder.require(folder.assigned, "manifest")
 
@@ -131,7 +158,7 @@ class Courier:
                     signer_fingerprint=self._own_key().fingerprint,
                     open_drop=self._drop(each),
                     open_another=self._drop(each, waits=False),
-                    connections=self._connections(each),
+                    connections=max(1, self._connections(each) // workers),
                     is_read_back=self._is_read_back(each),
                     refusals=self._refusals,
                     clock=self._clock,
@@ -157,6 +184,7 @@ class Courier:
 
     def collect(self, vendor: str | None = None) -> Outcome:
         """Stage 5: what vendors returned since."""
+        from clip_courier import inbound
 
         def one(each: Vendor) -> Outcome:
             working = self._working(f"collect-{each.name}")
@@ -196,11 +224,15 @@ class Courier:
 
     def load(self) -> Outcome:
         """Stage 6: scores, and the warehouse published."""
+        from clip_courier import loading
+
         with self._working("load"):
             return _logged(loading.load(self._clock(), self._loading()))
 
-    def _loading(self) -> loading.Loading:
-        return loading.Loading(
+    def _loading(self) -> "Loading":
+        from clip_courier.loading import Loading
+
+        return Loading(
             root=self._root,
             ledger=self._ledger,
             vocabulary=self._vocabulary,
@@ -249,6 +281,8 @@ class Courier:
 
     def _publish_without(self, outcome: Outcome) -> None:
         """No byte of what was forgotten stays in the analysts' file. Whatever hinders that, vendors are told."""
+        from clip_courier import loading
+
         try:
             try:
                 outcome.add(_logged(loading.republish(self._clock(), self._loading())))
@@ -380,6 +414,8 @@ class Courier:
 
     def _vocabulary(self, folder: NightFolder) -> Mapping[str, frozenset[str]]:
         """The words that may be shown on a night, by language; decided once a night."""
+        from clip_courier.redaction import harmless_words
+
         if not folder.vocabulary.exists():
             words = harmless_words(selection.said_by_many(self._landing, self._policy(), self._clock()))
             rows = [{"language": language, "word": w} for language, said in sorted(words.items()) for w in sorted(said)]

@@ -51,7 +51,7 @@ from clip_courier.model import (
     stamp,
     write_text,
 )
-from clip_courier.pgp import CHUNK_BYTES, KeyFacts, Keyring
+from clip_courier.pgp import KeyFacts, Keyring
 from clip_courier.settings import Vendor
 from clip_courier.sftp import Drop
 
@@ -124,7 +124,7 @@ def deliver(vendor: Vendor, night: NightFolder, given: Delivery) -> Outcome:
         AudioStoreDown: the recordings cannot be read; no clip is left out for that.
     """
     _sweep_spool(vendor.name, given)
-    waiting = [b.batch_id for b in _cut(vendor.name, given.root, given.ledger) if b.night_date <= night.night]
+    waiting = [b.batch_id for b in waiting_batches(vendor.name, night, given.ledger)]
     outcome = Outcome(
         "deliver",
         {"vendor": vendor.name, "delivered": 0, "cancelled": 0, "clips": 0, "withheld": 0},
@@ -247,6 +247,11 @@ def withdraw(vendor: str, root: Root, ledger: Ledger, refusals: Refusals, now: d
     return outcome
 
 
+def waiting_batches(vendor: str, night: NightFolder, ledger: Ledger) -> list[Batch]:
+    """What `deliver` has to do on a night: the vendor's batches of it or of an earlier one that are not there yet."""
+    return [b for b in _cut(vendor, night.root, ledger) if b.night_date <= night.night]
+
+
 def _cut(vendor: str, root: Root, ledger: Ledger) -> list[Batch]:
     """Waiting batches of nights of which this vendor's are all cut; `manifest` may yet write the others again."""
     waiting = ledger.batches(vendor=vendor, states=WAITING)
@@ -343,13 +348,9 @@ class _Sending:
         small = {"manifest.parquet": parquet.getvalue(), "README.txt": _README.encode("utf-8")}
         header = json.dumps(self._header(manifest, small), indent=2).encode("utf-8")
         modified = datetime.combine(self._folder.night, time.min, UTC).timestamp()
-        # In blocks as large as the pipe's: by default a stream is cut into ten kilobytes.
-        with (
-            tarfile.open(fileobj=sink, mode="w|", format=tarfile.USTAR_FORMAT, bufsize=CHUNK_BYTES) as tar,
-            ThreadPoolExecutor(_ENCODERS, "encode") as encoders,
-        ):
+        with ThreadPoolExecutor(_ENCODERS, "encode") as encoders:
             for name, content in {"manifest.json": header, **small}.items():
-                _add(tar, name, content, modified)
+                _add(sink, name, content, modified)
             columns = private.select(["clip_ref", "audio_uri", "audio_sha256", "flac_sha256"])
             sources = (row for some in columns.to_batches(max_chunksize=256) for row in some.to_pylist())
             unfit: dict[str, str] = {}
@@ -357,13 +358,14 @@ class _Sending:
                 try:
                     flac = encoding.result()
                     if not unfit:
-                        _add(tar, f"audio/{source['clip_ref']}.flac", flac, modified)
+                        _add(sink, f"audio/{source['clip_ref']}.flac", flac, modified)
                 except AudioUnusable as unusable:
                     # The others are still looked at, so that the batch is cut and sealed again once and not for each.
                     unfit[source["clip_ref"]] = unusable.reason
                 self._given.progress(f"sealing {self._batch.batch_id}", place, private.num_rows)
             if unfit:
                 raise _Unfit(unfit)
+        sink.write(bytes(2 * tarfile.BLOCKSIZE))
 
     def _flac(self, source: Mapping[str, str]) -> bytes:
         """The recording as the manifest describes it.
@@ -396,7 +398,7 @@ class _Sending:
     def _send(self) -> None:
         """Upload, ask consent for the last time, and give it its name: the step after which the vendor may have it."""
         rows, private = current(self._folder, self._batch.batch_id)
-        if self._contents(rows) != self._batch.contents_sha256 or not self._is_spooled():
+        if self._contents(rows) != self._batch.contents_sha256 or not (self._is_fresh or self._is_spooled()):
             # The ciphertext is lost, or the batch is not sealed so any more; it was never seen, and is made again.
             self._unseal()
             return
@@ -547,8 +549,10 @@ def _ahead(
     yield from under_way
 
 
-def _add(tar: tarfile.TarFile, name: str, content: bytes, modified: float) -> None:
+def _add(sink: BinaryIO, name: str, content: bytes, modified: float) -> None:
+    """A member of the tar. `TarFile` itself would copy every byte several times, and remember every member."""
     member = tarfile.TarInfo(name)
     member.size, member.mtime, member.mode = len(content), int(modified), 0o644
-    tar.addfile(member, io.BytesIO(content))
-    tar.members = []  # type: ignore[attr-defined]  # it would remember every one of them
+    sink.write(member.tobuf(tarfile.USTAR_FORMAT))
+    sink.write(content)
+    sink.write(bytes(-len(content) % tarfile.BLOCKSIZE))

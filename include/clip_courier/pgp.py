@@ -12,13 +12,13 @@ import logging
 import os
 import subprocess
 from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from threading import Timer
-from typing import Any, BinaryIO, Literal
+from threading import Event, Timer
+from typing import IO, Any, BinaryIO, Literal
 
 import gnupg
 
@@ -32,6 +32,7 @@ PlaintextWriter = Callable[[BinaryIO], object]
 CHUNK_BYTES = 1 << 20
 # The largest return takes two seconds; compression within compression could keep gpg busy for years.
 MAX_OPENING_S = 120
+ENDING_S = 10  # for gpg to say why, when it has closed its input
 
 # The ring holds reviewed keys only: ownership is settled by pinning, so nothing is looked up and nobody is asked.
 OPTIONS = ["--no-options", "--trust-model", "always", "--no-auto-key-locate", "--no-auto-key-retrieve"]
@@ -185,27 +186,31 @@ class Keyring:
         self, write_plaintext: PlaintextWriter, key: rules.Key, part: Path, *, signed: bool
     ) -> rules.Answer:
         """gpg runs from a thread of its own, so that the writer keeps the caller's: its connections, its interrupts."""
-        reading, writing = os.pipe()
-        _widen(writing)
-        source, sink = os.fdopen(reading, "rb", CHUNK_BYTES), os.fdopen(writing, "wb", CHUNK_BYTES)
+        inlet = self._gpg.inlet = _Inlet()
         with ThreadPoolExecutor(1, "seal") as thread:
-            sealing = thread.submit(self._encrypt, source, key, signed=signed, output=str(part))
-            sealing.add_done_callback(lambda _: source.close())  # a writer that is still busy gets EPIPE and not a hang
+            sealing = thread.submit(self._encrypt, inlet, key, signed=signed, output=str(part))
+            sealing.add_done_callback(lambda _: inlet.opened.set())  # also when gpg never asked for its input
             try:
-                write_plaintext(sink)
-                sink.close()
+                inlet.opened.wait()
+                if not sealing.done():
+                    write_plaintext(inlet.sink)
+                    inlet.sink.flush()
+                    inlet.close()
                 return sealing.result()
-            except Exception:
+            except BrokenPipeError:
+                wait([sealing], ENDING_S)
                 if sealing.done() and sealing.result().returncode != 0:
                     return sealing.result()  # gpg gave up first; the writer only saw its pipe break
                 raise
             finally:
+                self._gpg.inlet = None
                 if not sealing.done():
                     self._gpg.stop()
-                with suppress(OSError):
-                    sink.close()
+                inlet.close()
 
-    def _encrypt(self, source: BinaryIO, key: rules.Key, *, signed: bool, output: str | None = None) -> rules.Answer:
+    def _encrypt(
+        self, source: "BinaryIO | _Inlet", key: rules.Key, *, signed: bool, output: str | None = None
+    ) -> rules.Answer:
         return self._run(
             self._gpg.encrypt_file,
             source,
@@ -271,6 +276,35 @@ class Keyring:
         return self._gpg.answer
 
 
+class _Inlet:
+    """Stands for the source of what gpg is to seal, while a writer has gpg's input: what is copied is copied once.
+
+    The input is a descriptor of its own. python-gnupg closes the first one when gpg ends, perhaps in mid-write, and its
+    number may be another file's by then.
+    """
+
+    def __init__(self) -> None:
+        self.opened, self._closed = Event(), Event()
+        self.sink: BinaryIO = io.BytesIO()
+        self._stdin: IO[bytes] = self.sink
+
+    def fit(self, stdin: IO[bytes]) -> None:
+        self.sink, self._stdin = os.fdopen(os.dup(stdin.fileno()), "wb", CHUNK_BYTES), stdin
+
+    def read(self, _size: int) -> bytes:
+        """Called when gpg runs and its passphrase is written; nothing comes from here."""
+        with suppress(OSError, ValueError):  # gpg has ended
+            self._stdin.flush()
+        self.opened.set()
+        self._closed.wait()
+        return b""
+
+    def close(self) -> None:
+        with suppress(OSError):  # what gpg does not take any more
+            self.sink.close()
+        self._closed.set()
+
+
 def _widen(pipe: int) -> None:
     """Let a pipe hold a whole piece, where the system can: by default both ends change places every 64 KiB."""
     if hasattr(fcntl, "F_SETPIPE_SZ"):
@@ -299,6 +333,7 @@ class _Gpg(gnupg.GPG):  # type: ignore[misc]
     buffer_size = CHUNK_BYTES
     answer: rules.Answer
     process: subprocess.Popen[bytes]
+    inlet: _Inlet | None = None
 
     def stop(self) -> None:
         self.process.kill()
@@ -313,6 +348,8 @@ class _Gpg(gnupg.GPG):  # type: ignore[misc]
         self.process = super()._open_subprocess(*arguments, **options)
         if self.process.stdin is not None:
             _widen(self.process.stdin.fileno())
+            if self.inlet is not None:
+                self.inlet.fit(self.process.stdin)
         return self.process
 
     def _read_response(self, stream: Any, result: rules.Answer) -> None:

@@ -58,6 +58,7 @@ POSIX_RENAME = "posix-rename@openssh.com"
 PART = ".part"  # contract 3: an unfinished file, ignored by both sides
 MAX_NAME_BYTES = 200  # leaves room for our own suffixes under the 255 bytes of most file systems
 KEEPALIVE_S = 30
+GOODBYE_S = 1.0  # for a server that has nothing more to say
 # After a broken line the last window may hold gaps, which read as zeros; what lies before them is kept.
 RESUME_SLACK_BYTES = 2 * IN_FLIGHT_BYTES
 # AES-GCM needs no separate MAC pass: 1.3 times faster than paramiko's first choice. CTR is for old servers.
@@ -106,7 +107,11 @@ def connect(endpoint: SftpEndpoint, *, timeout_s: float = 30) -> Iterator["Drop"
             wire = Wire(_sftp_channel(transport, timeout_s))
         except (*FAULTS, Refusal, Lost) as fault:
             raise ServerUnreachable(f"no SFTP session with the vendor's server: {reason(fault)}") from fault
-        yield Drop(wire, endpoint.remote_root)
+        try:
+            yield Drop(wire, endpoint.remote_root)
+        finally:
+            if not wire.is_lost:
+                _say_goodbye(sock, transport)
 
 
 def _hang_up(sock: socket.socket) -> None:
@@ -117,6 +122,13 @@ def _hang_up(sock: socket.socket) -> None:
     """
     with suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)
+
+
+def _say_goodbye(sock: socket.socket, transport: paramiko.Transport) -> None:
+    """See the server hang up as well: as long as it has not, it counts this connection."""
+    with suppress(OSError):
+        sock.shutdown(socket.SHUT_WR)
+    transport.join(GOODBYE_S)
 
 
 class Drop:

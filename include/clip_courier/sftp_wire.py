@@ -83,6 +83,11 @@ class Wire:
             self.request_bytes = self._limit(LIMITS)
         self._ahead = min(MAX_IN_FLIGHT, IN_FLIGHT_BYTES // self.request_bytes)
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the server fell silent, hung up or made no sense."""
+        return bool(self._lost)
+
     def ask(self, kind: int, *fields: bytes, wanted: int = v3.CMD_STATUS) -> paramiko.Message:
         """Send a request and await its reply, which must be of the kind `wanted`."""
         return self._await(self._send(kind, *fields), wanted)
@@ -149,7 +154,8 @@ class Wire:
         """Write the chunks one after another from `start`; where they end, once every write was acknowledged."""
         window, offset = deque[int](), start
         for chunk in chunks:
-            window.append(self._send(v3.CMD_WRITE, string(handle), struct.pack(">Q", offset), string(chunk)))
+            place = struct.pack(">QI", offset, len(chunk))
+            window.append(self._send(v3.CMD_WRITE, string(handle), place, chunk))
             offset += len(chunk)
             if len(window) >= self._ahead:
                 self._await(window.popleft())
@@ -252,11 +258,12 @@ class Wire:
     def _transmit(self, kind: int, *fields: bytes) -> None:
         if self._lost:  # asking again would wait for a second timeout
             raise Lost(self._lost)
-        packet = b"".join((struct.pack(">IB", 1 + sum(map(len, fields)), kind), *fields))
+        # paramiko sends 32 KiB at once: what is left must not be copied each time
+        packet = memoryview(b"".join((struct.pack(">IB", 1 + sum(map(len, fields)), kind), *fields)))
         deadline = time.monotonic() + self._timeout_s
         try:
             while packet:
-                if not (sent := self._channel.send(packet)):
+                if not (sent := self._channel.send(packet)):  # type: ignore[arg-type]
                     raise EOFError
                 packet = packet[sent:]
                 if packet and time.monotonic() > deadline:

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from clip_courier import batch_files, outbound, sftp
+from clip_courier.courier import Courier
 from clip_courier.errors import (
     AudioStoreDown,
     ConnectionInvalid,
@@ -505,6 +506,10 @@ def _many_batches(stage: Stage, make_courier: MakeCourier) -> list[str]:
     return [batch.batch_id for batch in _ledger(stage).batches(vendor="aurora")]
 
 
+def _shares(courier: Courier) -> list[tuple[object, object]]:
+    return [(share["worker"], share["workers"]) for share in courier.workers(NIGHT) if share["vendor"] == "aurora"]
+
+
 def _events(stage: Stage) -> Counter[tuple[str, str]]:
     """How often each batch took each step, by the audit chain."""
     with sqlite3.connect(stage.root / "ledger.sqlite") as connection:
@@ -515,6 +520,10 @@ def test_deliver_by_four_processes_takes_each_batch_once(stage: Stage, make_cour
     """One of them is killed on the way: what it had in hand is done by the others."""
     batches = _many_batches(stage, make_courier)
     assert len(batches) > 8
+    # A worker for each connection that the vendor gives us; one where that cannot be told, which then says why.
+    for connections, n in ((1, 1), (3, 3), (0, 1)):
+        shares = _shares(make_courier(stage, **_connection(stage, extra={"max_connections": connections})))
+        assert shares == [(worker, n) for worker in range(1, n + 1)]
     workers = [deliver_elsewhere(stage, "aurora", kill_at) for kill_at in (0, 0, 0, 40)]
     for process, _ in workers:
         process.join(100)
@@ -532,13 +541,14 @@ def test_deliver_by_four_processes_takes_each_batch_once(stage: Stage, make_cour
     assert len(refs) == len(set(refs))
     events = _events(stage)
     assert {events[batch_id, "DELIVERED"] for batch_id in batches} == {1}
+    assert _shares(make_courier(stage)) == [(1, 1)]
     # The killed one may have left one batch sealed and not recorded, or recorded; nobody else sealed one twice.
     assert sum(events[batch_id, "SEALED"] for batch_id in batches) <= len(batches) + 1
     _ledger(stage).verify_chain()
 
 
 def test_deliver_keeps_to_the_vendors_limit_of_connections(stage: Stage, make_courier: MakeCourier) -> None:
-    """As sshd sees it, with three processes that would like two connections each."""
+    """As the server sees it, with three processes that would like two connections each."""
     batches = _many_batches(stage, make_courier)
     environ = dict(stage.environ)
     fields = json.loads(environ["AIRFLOW_CONN_SFTP_AURORA"])
@@ -560,9 +570,9 @@ def test_deliver_keeps_to_the_vendors_limit_of_connections(stage: Stage, make_co
 
 
 def _connections(stage: Stage) -> set[Any]:
-    """Those of callers to the vendors' server, by their own address."""
-    open_ones = (c for c in psutil.net_connections("tcp4") if c.status == "ESTABLISHED" and c.raddr)
-    return {c.laddr for c in open_ones if c.raddr.port == stage.server.port}
+    """Those that the vendors' server has, by the caller's address; also one that the caller has left already."""
+    held = (c for c in psutil.net_connections("tcp4") if c.status in ("ESTABLISHED", "CLOSE_WAIT") and c.raddr)
+    return {c.raddr for c in held if c.laddr.port == stage.server.port}
 
 
 @pytest.mark.parametrize("limit", ["0", "17", "many", -1])

@@ -1,6 +1,7 @@
 """The DAGs as Airflow reads them: schedules, partitions, pools, retries; and thin, as a DAG should be."""
 
 import ast
+import inspect
 import os
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,18 @@ def test_nightly_outbound_runs_the_stages_in_order(dags: dict[str, Any]) -> None
     tasks = dags["nightly_outbound"].task_dict
     assert tasks["select"].downstream_task_ids == {"validate"}
     assert tasks["validate"].downstream_task_ids == {"manifest"}
-    assert tasks["manifest"].downstream_task_ids == {"deliver"}
-    assert tasks["deliver"].upstream_task_ids == {"manifest", "vendors"}
-    assert tasks["deliver"].is_mapped
+    assert tasks["manifest"].downstream_task_ids == {"workers"}
+    assert tasks["workers"].downstream_task_ids == {"deliver"}
+
+
+def test_deliveries_are_shared_by_mapped_tasks_that_get_names_and_numbers_only(dags: dict[str, Any]) -> None:
+    deliver = dags["nightly_outbound"].task_dict["deliver"]
+    assert deliver.is_mapped
+    assert deliver.upstream_task_ids == {"workers"}
+    # Each of them is given what `Courier.workers` shares out, and is named so in the grid.
+    assert set(inspect.signature(deliver.python_callable).parameters) == {"vendor", "worker", "workers", "dag_run"}
+    assert deliver.map_index_template == "{{ task.op_kwargs['vendor'] }} {{ task.op_kwargs['worker'] }}"
+    assert deliver.pool == "clip_courier_vendors"
 
 
 @pytest.mark.parametrize(("dag_id", "cron"), [("collect_returns", "0 * * * *"), ("honour_withdrawals", "*/15 * * * *")])
