@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clip_courier import audio, manifests
+from clip_courier import audio, manifests, masking
 from clip_courier.assignment import HELD
 from clip_courier.batch_files import withhold
 from clip_courier.courier import Courier
@@ -48,6 +48,7 @@ CONTRACT = {
     "hypotheses": "list<struct<rank: int8, text: string>>",
 }
 WORDS = "turn on the light in kitchen please".split()
+NOTHING_SILENCED = {"silenced_clips": 0, "silenced_spans": 0}
 HOLDS = {"from": "2026-01-01", "until": "2026-12-31"}
 LAPSED = {"from": "2026-01-01", "until": "2026-11-19"}
 CANARIES = re.compile(rb"quandle|person-|clip-0|call-0|SN-01E8", re.IGNORECASE)
@@ -109,6 +110,7 @@ class Night:
             taken=lambda: pa.Table.from_pylist(taken, TAKEN),
             held=HELD.empty_table,
             call_distance_seconds=60,
+            beep_margin_ms=100,
             progress=silent,
         )
         return manifests.manifest(self.folder, list(vendors), NOW, given_, only)
@@ -227,8 +229,10 @@ def test_manifest_describes_every_clip_truly(night: Night, landing: Path) -> Non
     weeks = {"clip-000101": "2026-W53", "clip-000102": "2026-W53"}
     for source in changed:
         shown = by_ref[private[source["clip_id"]]["clip_ref"]]
-        flac = audio.to_flac(audio.decode((landing / "audio" / source["audio_uri"]).read_bytes()))
+        raw = (landing / "audio" / source["audio_uri"]).read_bytes()
+        flac = masking.leaving(raw, private[source["clip_id"]])
         assert shown["audio_sha256"] == hashlib.sha256(flac).hexdigest()
+        assert flac != audio.to_flac(audio.decode(raw))
         assert shown["audio_file"] == f"audio/{shown['clip_ref']}.flac"
         assert shown["recorded_week"] == weeks.get(source["clip_id"], "2026-W47")
         assert len(shown["speaker_refs"]) == len(source["person_ids"])
@@ -346,7 +350,8 @@ def test_manifest_leaves_out_a_clip_that_fits_into_no_batch(night: Night, landin
         wordy["clip_key"]: "larger_than_a_batch",
     }
     assert [one["clip_id"] for one in night.crosswalk()] == ["clip-000302"]
-    assert outcome.counts["vendors"] == {"aurora": {"batches": 1, "clips": 1, "left_out": {"larger_than_a_batch": 2}}}
+    counts = {"batches": 1, "clips": 1, "left_out": {"larger_than_a_batch": 2}, **NOTHING_SILENCED}
+    assert outcome.counts["vendors"] == {"aurora": counts}
 
 
 def test_batches_are_no_larger_sealed_than_the_vendor_takes(
@@ -499,8 +504,8 @@ def test_manifest_assigns_once_a_night(night: Night, rows: list[dict[str, Any]])
     assert {b.vendor for b in night.batches()} == {"aurora"}
     assert outcome.counts["vendors"] == {
         "aurora": json.loads(night.folder.manifested("aurora").read_text(encoding="utf-8")),
-        "borealis": {"batches": 0, "clips": 0, "left_out": {}},
-        "corona": {"batches": 0, "clips": 0, "left_out": {}},
+        "borealis": {"batches": 0, "clips": 0, "left_out": {}, **NOTHING_SILENCED},
+        "corona": {"batches": 0, "clips": 0, "left_out": {}, **NOTHING_SILENCED},
     }
 
 
