@@ -37,7 +37,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Silences:
-    """`spans`: (start, end) in ms, in order and apart, margins included, perhaps beyond the edges of the recording.
+    """`spans`: (start, end) in ms, in order and apart, margins included, so that the last may end after the recording.
 
     `heard`: of each text the words that can still be heard, parted by spaces.
     """
@@ -136,7 +136,7 @@ def _spans(known: Sequence[_Timed], silent: set[int], duration_ms: int, margin_m
             before, after, _ = runs.pop()
             start, end = min(start, before), max(end, after)
         runs.append((start, end, place))
-    yield from ((start - margin_ms, end + margin_ms) for start, end, _ in runs)
+    yield from ((max(0, start - margin_ms), end + margin_ms) for start, end, _ in runs)
 
 
 def _checked(known: Sequence[_Timed], place: int, duration_ms: int) -> tuple[int, int]:
