@@ -10,8 +10,8 @@ import pytest
 
 from clip_courier.courier import Courier
 from clip_courier.settings import credentials_from, load_settings
+from clip_courier_demo.hearing import Truth, read_truth
 from clip_courier_demo.stage import VENDORS, Stage, set_stage, write_vendor
-from clip_courier_demo.vendor import read_truth
 
 pytest_plugins = ["sftp_fixtures"]
 
@@ -57,8 +57,8 @@ def courier(stage: Stage, make_courier: Callable[..., Courier]) -> Courier:
 
 
 @pytest.fixture(scope="session")
-def truth(session_stage: Stage) -> dict[str, str]:
-    """What is spoken in the demo world, by the hash of the samples."""
+def truth(session_stage: Stage) -> Truth:
+    """What is spoken in the demo world, for whoever listens."""
     return read_truth(session_stage.folder / "world")
 
 

@@ -16,14 +16,15 @@ from clip_courier.pseudonyms import OURSELVES, Pseudonyms
 
 PSEUDONYMS = Pseudonyms("tests", b"t" * 32)
 RATE = 16_000
-_LISTS = {name: CLIPS.field(name).type for name in ("participants", "hypotheses")}
+_LISTS = {name: CLIPS.field(name).type for name in ("participants", "hypotheses", "words")}
 SELECTED = pa.schema(
     [
         ("row", pa.int64()),
-        *((f.name, f.type) for f in CLIPS if f.name not in (*_LISTS, "words")),
+        *((f.name, f.type) for f in CLIPS if f.name not in _LISTS),
         ("participants", _LISTS["participants"]),
         ("person_ids", pa.list_(pa.string())),
         ("hypotheses", _LISTS["hypotheses"]),
+        ("words", _LISTS["words"]),
         ("stratum", pa.string()),
         ("inclusion_probability", pa.float64()),
         ("is_for_two", pa.bool_()),
@@ -73,12 +74,23 @@ def row(n: int, landing: Path, recording: bytes | None = None, **changes: Any) -
         **changes,
     }
     made.setdefault("participants", [{"person_id": p, "role": "speaker"} for p in made["person_ids"]])
+    made.setdefault("words", timed(made["hypotheses"][0]["text"], made["duration_ms"]) if made["hypotheses"] else None)
     made.setdefault("clip_key", PSEUDONYMS.refs(OURSELVES, "clip", [made["clip_id"]])[0])
     path = landing / "audio" / made["audio_uri"]
     if not path.exists() and path.resolve().is_relative_to(landing.resolve()):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(recording)
     return made
+
+
+def timed(text: str, duration_ms: int = 1000) -> list[dict[str, Any]]:
+    """Landing's `words` of a text: each as long as the others, without pauses."""
+    words = text.split()
+    bounds = [place * duration_ms // len(words) for place in range(len(words) + 1)]
+    return [
+        {"word": word, "start_ms": start, "end_ms": end}
+        for word, start, end in zip(words, bounds, bounds[1:], strict=False)
+    ]
 
 
 def table(rows: Iterable[dict[str, Any]]) -> pa.Table:

@@ -14,8 +14,19 @@ from clip_courier.errors import AudioUnusable
 _INTEGER_SUBTYPES = frozenset({"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "ULAW", "ALAW"})
 _FLAC_MAX_CHANNELS = 8
 _FULL_SCALE = 32767.0
+# Kinds of metadata blocks (RFC 9639 §8.1), the mark of the last one, and sizes.
+_STREAMINFO, _PADDING, _SEEKTABLE, _LAST = 0, 1, 3, 0x80
+_STREAMINFO_BYTES, _SEEK_POINT_BYTES = 34, 18
 # What the largest file that is fetched could hold without compression; a few kilobytes of FLAC can claim hours.
 _MAX_SAMPLES = 128 * 1024 * 1024
+# How the containers begin that are not taken: at which byte, with what.
+_UNSUPPORTED = (
+    (4, b"ftyp"),
+    (0, b"\x1aE\xdf\xa3"),
+    (0, b"0&\xb2u\x8ef\xcf\x11"),
+    (0, b"ADIF"),
+    *((0, bytes([0xFF, second])) for second in (0xF0, 0xF1, 0xF8, 0xF9)),
+)
 # Written by who did not know how long it would be; there is nothing to compare with.
 _UNKNOWN_LENGTH_BYTES = 0x7FFF0000
 
@@ -39,12 +50,18 @@ class Recording:
 def decode(raw: bytes, sha256: str | None = None) -> Recording:
     """Decode WAV, FLAC, Ogg, Opus, MP3 or AIFF to 16-bit samples, in memory.
 
+    MP4 and M4A, Matroska and WebM, ASF and WMA, raw AAC are not taken: a decoder for them is a library with
+    hundreds of others in it, which would read what anybody recorded.
+
     Raises:
         AudioUnusable: `audio_hash_mismatch` when `sha256` (hex) is given and differs, `audio_corrupt` when the bytes do
-            not decode to the end, `audio_too_large`, `audio_empty` when there is no sound in them.
+            not decode to the end, `audio_unsupported` when they are of a kind that we have no decoder for,
+            `audio_too_large`, `audio_empty` when there is no sound in them.
     """
     if sha256 is not None and hashlib.sha256(raw).hexdigest() != sha256.strip().lower():
         raise AudioUnusable("audio_hash_mismatch", "a recording is not the one that its row describes")
+    if any(raw[place:].startswith(mark) for place, mark in _UNSUPPORTED):
+        raise AudioUnusable("audio_unsupported", "a recording is in a container that is not taken")
     try:
         with sf.SoundFile(io.BytesIO(raw)) as stream:
             expected, rate = stream.frames, stream.samplerate
@@ -84,14 +101,67 @@ def _is_cut_short(raw: bytes) -> bool:
 
 
 def to_flac(recording: Recording) -> bytes:
-    """The samples as 16-bit FLAC; the same samples give the same bytes, and no tag of the source is among them.
+    """The samples as 16-bit FLAC; the same samples give the same bytes, and nothing but them is in it.
 
     Raises:
-        AudioUnusable: `audio_corrupt` when FLAC has no such sample rate.
+        AudioUnusable: `audio_corrupt` when FLAC has no such sample rate, `audio_not_bare` when anything else is in it.
     """
     sink = io.BytesIO()
     try:
         sf.write(sink, recording.samples, recording.sample_rate_hz, format="FLAC", subtype="PCM_16")
     except sf.LibsndfileError:
         raise AudioUnusable("audio_corrupt", "a recording has a sample rate that FLAC cannot hold") from None
-    return sink.getvalue()
+    encoded = sink.getvalue()
+    # The encoder adds a comment of its own, with its version.
+    *_, (_, end) = _blocks(encoded)
+    flac = b"fLaC" + bytes([_STREAMINFO | _LAST]) + encoded[5 : 8 + _STREAMINFO_BYTES] + encoded[end:]
+    check_bare(flac, recording)
+    return flac
+
+
+def check_bare(flac: bytes, recording: Recording) -> None:
+    """The gate: what describes the sound (RFC 9639 §8.2), room and places to seek may stand before it, nothing else.
+
+    A list of what may be there, so that a kind of tag that nobody has thought of is refused as well.
+
+    Raises:
+        AudioUnusable: `audio_not_bare`.
+    """
+    blocks = _blocks(flac)
+    kinds = [flac[start] & ~_LAST for start, _ in blocks]
+    bodies = [flac[start + 4 : end] for start, end in blocks]
+    is_bare = (
+        flac[:4] == b"fLaC"
+        and kinds[:1] == [_STREAMINFO]
+        and len(bodies[0]) == _STREAMINFO_BYTES
+        and all(
+            (kind == _PADDING and not body.strip(b"\0")) or (kind == _SEEKTABLE and len(body) % _SEEK_POINT_BYTES == 0)
+            for kind, body in zip(kinds[1:], bodies[1:], strict=True)
+        )
+        # The sound follows at once: the first frame's sync code.
+        and flac[blocks[-1][1] :][:2] in (b"\xff\xf8", b"\xff\xf9")
+    )
+    if not is_bare or _described(bodies[0]) != (
+        recording.sample_rate_hz,
+        recording.channels,
+        16,
+        len(recording.samples),
+    ):
+        raise AudioUnusable("audio_not_bare", "a recording would leave with more than its sound")
+
+
+def _blocks(flac: bytes) -> list[tuple[int, int]]:
+    """Start and end of every metadata block, its header of four bytes included."""
+    found, start, is_last = [], 4, False
+    while not is_last and start + 4 <= len(flac):
+        is_last = bool(flac[start] & _LAST)
+        end = start + 4 + int.from_bytes(flac[start + 1 : start + 4], "big")
+        found.append((start, end))
+        start = end
+    return found
+
+
+def _described(stream_info: bytes) -> tuple[int, int, int, int]:
+    """Sample rate, channels, bits of a sample and samples, as STREAMINFO has them."""
+    packed = int.from_bytes(stream_info[10:18], "big")
+    return packed >> 44, (packed >> 41 & 7) + 1, (packed >> 36 & 31) + 1, packed & (1 << 36) - 1

@@ -120,6 +120,7 @@ class Courier:
             taken=lambda: holdings.taken(recalls.tombstones(self._root)),
             held=holdings.held,
             call_distance_seconds=self._policy().sampling.call_distance_seconds,
+            beep_margin_ms=self._policy().disclosure.beep_margin_ms,
             progress=self._progress,
         )
         with self._working(f"night-{night}"):

@@ -21,7 +21,7 @@ from pyarrow.dataset import dataset
 from clip_courier import facts, normalisation, scoring, warehouse
 from clip_courier.batch_files import count_returned, read_own, rows_except
 from clip_courier.ledger import ACCEPTED, LOADED, REFUSED, RETURNED, Batch, Ledger, Return, RowCounts, parse_stamp
-from clip_courier.model import CLIPS, NightFolder, Outcome, Root, write_text
+from clip_courier.model import CLIPS, MANIFEST, NightFolder, Outcome, Root, write_text
 from clip_courier.pseudonyms import OURSELVES, Pseudonyms
 from clip_courier.redaction import Redactor
 from clip_courier.redaction import rules as redaction_rules
@@ -45,6 +45,7 @@ _CROSSWALK: Final = pa.schema(
         ("speaker_key", pa.string()),
         ("speaker_keys", pa.list_(pa.string())),
         ("hypotheses", CLIPS.field("hypotheses").type),
+        ("audible_hypotheses", MANIFEST.field("hypotheses").type),
     ]
 )
 _RETURNED: Final = pa.schema(

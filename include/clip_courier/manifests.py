@@ -10,15 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clip_courier import audio
+from clip_courier import audio, masking
 from clip_courier.assignment import LEFT_OUT, assign
-from clip_courier.batch_files import read_crosswalk, rows_except
+from clip_courier.batch_files import read_crosswalk, read_own, rows_except
 from clip_courier.errors import AudioUnusable, GateClosed
 from clip_courier.landing import Landing
 from clip_courier.ledger import MANIFESTED, Batch, Ledger
@@ -35,6 +36,7 @@ from clip_courier.model import (
 from clip_courier.pseudonyms import OURSELVES, Pseudonyms
 from clip_courier.redaction import Redactor
 from clip_courier.settings import Vendor
+from clip_courier.silences import Said, silences, words_of
 from clip_courier.tables import Tables
 
 # Room in a sealed batch for what is not a clip: the tar's end and its padding to records of 10 KiB, header and README,
@@ -46,6 +48,17 @@ _OVERHEAD_PER_CLIP_BYTES = 1024 + 128 + 512
 # packet; gpg's parts have 8 KiB (RFC 4880 §4.2.2.4 demands at least 512 bytes of the first).
 _BYTES_PER_PART_LENGTH = 1024
 _HYPOTHESES = MANIFEST.field("hypotheses").type
+# What sealing needs to make the same sound again, and scoring to charge nobody for what could not be heard.
+_SOUND = pa.schema(
+    [
+        ("sound_key", pa.string()),
+        ("voice", pa.string()),
+        ("silenced", pa.list_(pa.struct([("start_ms", pa.int32()), ("end_ms", pa.int32())]))),
+        ("audible_hypotheses", _HYPOTHESES),
+        ("flac_sha256", pa.string()),
+        ("flac_bytes", pa.int64()),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +75,7 @@ class Cutting:
     taken: Callable[[], pa.Table]
     held: Callable[[], pa.Table]
     call_distance_seconds: int
+    beep_margin_ms: int
     progress: Progress
 
 
@@ -142,6 +156,7 @@ def _cut_for(
     cut = given.ledger.batches(vendor=vendor.name, night=folder.night)
     sent = sum(batch.clip_count for batch in cut)
     counts = {"batches": len(cut), "clips": sent, "left_out": _tally(r["reason"] for r in refused)}
+    counts |= _silenced([folder.crosswalk(batch.batch_id) for batch in cut])
     write_text(json.dumps(counts) + "\n", marker)
     outcome.is_new = True
     outcome.say(f"manifest: vendor {vendor.name}: {sent} clips in {len(cut)} batches")
@@ -171,34 +186,71 @@ def _free(vendor: Vendor, rows: pa.Table, folder: NightFolder, given: Cutting) -
 
 
 def _encoded(rows: pa.Table, vendor: Vendor, given: Cutting) -> tuple[pa.Table, list[dict[str, str]]]:
-    """Encode every recording once, to know its size and hash; the bytes are made again when they are sealed."""
-    asked = rows.select(["clip_key", "audio_uri", "audio_sha256"]).to_pylist()
+    """Mask and encode every recording, to know its size and hash; the bytes are made again when they are sealed."""
+    ids = rows["clip_id"].to_pylist()
+    keys = given.pseudonyms.refs(vendor.name, "sound", ids)
+    names = [n for n in ("clip_key", "audio_uri", "audio_sha256", "hypotheses", "words") if n in rows.column_names]
+    asked = rows.select(names).to_pylist()
+    said = _said(asked, rows["locale"].to_pylist())
 
-    def encode(row: dict[str, Any]) -> tuple[str | None, int, str | None]:
+    def encode(row: dict[str, Any], key: str, texts: list[Said]) -> dict[str, Any]:
+        sound: dict[str, Any] = {"sound_key": key, "voice": vendor.voice}
         try:
-            flac = flac_of(given.landing, row["audio_uri"], row["audio_sha256"])
+            raw = given.landing.audio(row["audio_uri"])
+            recording = audio.decode(raw, row["audio_sha256"])
+            *hypotheses, timed = texts
+            found = silences(
+                hypotheses,
+                row.get("words"),
+                timed.is_masked,
+                duration_ms=recording.duration_ms,
+                margin_ms=given.beep_margin_ms,
+            )
+            sound["silenced"] = [{"start_ms": start, "end_ms": end} for start, end in found.spans]
+            flac = audio.to_flac(masking.masked(recording, sound))
         except AudioUnusable as unusable:
-            return None, 0, unusable.reason
-        return sha256(flac).hexdigest(), len(flac), None
+            return {"reason": unusable.reason}
+        ranks = [h["rank"] for h in row["hypotheses"] or ()]
+        heard = [{"rank": rank, "text": text} for rank, text in zip(ranks, found.heard, strict=True)]
+        sound |= {"audible_hypotheses": heard} if found.spans else {}
+        return {**sound, "flac_sha256": sha256(flac).hexdigest(), "flac_bytes": len(flac)}
 
     found = []
     with ThreadPoolExecutor(max_workers=2) as pool:
-        for done, one in enumerate(pool.map(encode, asked), start=1):
+        for done, one in enumerate(pool.map(encode, asked, keys, said), start=1):
             found.append(one)
             given.progress(f"encoding for {vendor.name}", done, len(asked))
     refused = [
-        {"clip_key": row["clip_key"], "vendor": vendor.name, "reason": reason}
-        for row, (_, _, reason) in zip(asked, found, strict=True)
-        if reason
+        {"clip_key": row["clip_key"], "vendor": vendor.name, "reason": one["reason"]}
+        for row, one in zip(asked, found, strict=True)
+        if "reason" in one
     ]
-    known = rows.append_column("flac_sha256", pa.array([digest for digest, _, _ in found], pa.string()))
-    known = known.append_column("flac_bytes", pa.array([size for _, size, _ in found], pa.int64()))
-    return known.filter(pc.is_valid(known["flac_sha256"])), refused
+    for column, name in zip(pa.Table.from_pylist(found, _SOUND).columns, _SOUND.names, strict=True):
+        rows = rows.append_column(name, column)
+    return rows.filter(pc.is_valid(rows["flac_sha256"])), refused
 
 
-def flac_of(landing: Landing, audio_uri: str, audio_sha256: str | None) -> bytes:
-    """A recording as it leaves: only its samples, encoded anew."""
-    return audio.to_flac(audio.decode(landing.audio(audio_uri), audio_sha256))
+def _said(rows: list[dict[str, Any]], locales: list[str]) -> list[list[Said]]:
+    """Of every clip its hypotheses and, last, its timed words, with what of them may not be heard."""
+    redactor = Redactor({})
+    known: dict[tuple[str, ...], list[bool]] = {}
+    found = []
+    for row, locale in zip(rows, locales, strict=True):
+        texts = [(h["text"] or "").split() for h in row["hypotheses"] or ()]
+        clip = []
+        for words in (*texts, words_of(row.get("words"))):
+            if (is_masked := known.get((locale, *words))) is None:
+                is_masked = known[locale, *words] = redactor.spoken(words, locale)
+            clip.append(Said(words, is_masked))
+        found.append(clip)
+    return found
+
+
+def _silenced(crosswalks: Sequence[Path]) -> dict[str, int]:
+    """In how many clips something was silenced, and how many times."""
+    rows = [row for path in crosswalks for row in read_own(path, "a crosswalk", ["silenced"]).to_pylist()]
+    spans = [len(row.get("silenced") or ()) for row in rows]
+    return {"silenced_clips": sum(map(bool, spans)), "silenced_spans": sum(spans)}
 
 
 def _with_refs(rows: pa.Table, vendor: Vendor, given: Cutting) -> tuple[pa.Table, list[dict[str, str]]]:

@@ -5,6 +5,8 @@ spellings become one form, hesitations and what stands in brackets go. French, S
 Indic languages have sets of their own; every other language has the basic one: what is in brackets goes, symbols and
 punctuation become spaces, letters are lower case, marks stay (they are vowels in many scripts).
 
+What stands for words that nobody could hear goes in every language: `[beep]`, and the masks of a hypothesis.
+
 Where a language is written without spaces its words are its characters as read (grapheme clusters), as in that paper.
 """
 
@@ -42,7 +44,7 @@ from whisper_normalizer.international import (
 )
 
 # Stored beside every score: a score is comparable only under the same rules. The last number is that of this module.
-RULES: Final = f"whisper-normalizer {version('whisper-normalizer')} r2"
+RULES: Final = f"whisper-normalizer {version('whisper-normalizer')} r3"
 
 _Rules = Callable[[str], str]
 # For fewer texts the tables of `_english_texts` cost more than they save.
@@ -50,6 +52,8 @@ _MANY: Final = 64
 # What a person says has a bracket now and then; a text of nothing else would keep the library busy for seconds.
 _MOST_BRACKETS: Final = 20
 _BRACKETS: Final = str.maketrans("([<", "   ")
+# What the drop's README tells transcribers to write for a tone, and what stands in a hypothesis for a word.
+_INAUDIBLE: Final = re.compile(r"\[(?i:beep)\]|‹[A-Z_]+›")
 # With I and İ the Turkic languages have two letters where others have one.
 _TURKIC: Final = str.maketrans({"I": "\N{LATIN SMALL LETTER DOTLESS I}", "İ": "i"})
 
@@ -250,6 +254,8 @@ def _language(locale: str) -> str:
 
 
 def _normalised(text: str, language: str) -> str:
+    if "[" in text or "‹" in text:
+        text = _INAUDIBLE.sub(" ", text)
     if sum(map(text.count, "([<")) > _MOST_BRACKETS:
         text = text.translate(_BRACKETS)
     try:

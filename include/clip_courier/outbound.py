@@ -24,7 +24,7 @@ from typing import BinaryIO, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clip_courier import audio
+from clip_courier import masking
 from clip_courier.batch_files import current, withhold
 from clip_courier.errors import (
     AudioUnusable,
@@ -57,11 +57,13 @@ from clip_courier.sftp import Drop
 
 log = logging.getLogger("clip_courier")
 
-INSTRUCTIONS_VERSION: Final = "1"
+INSTRUCTIONS_VERSION: Final = "2"
 # Recordings are decoded and encoded by threads, a few ahead of the one that is written: libsndfile works outside of
 # the interpreter's lock. More of them would only hold more sound in memory.
 _ENCODERS: Final = 2
 _AHEAD: Final = 3
+# Of the crosswalk; a row without what is to be silenced is not sent.
+_OF_SOUND: Final = ("clip_ref", "audio_uri", "audio_sha256", "flac_sha256", "silenced", "sound_key", "voice")
 _HELD_POLL_S: Final = 0.3
 _README: Final = f"""Clip Courier batch, instructions version {INSTRUCTIONS_VERSION}
 
@@ -74,7 +76,8 @@ transcribed. Write returns/<batch_id>.<n>.<format>.pgp (jsonl, csv or parquet; s
 ours) and then returns/<batch_id>.<n>.ready.json with its size_bytes and sha256.
 
 The speakers are pseudonymous. Do not try to find out who they are. A mask such as ‹NAME› stands for a word that was
-taken out of a hypothesis.
+taken out of a hypothesis. A quiet tone of 1 kHz stands for words that were taken out of the sound: write [beep] once
+for each tone, whatever you think was said there.
 
 When recalls/<batch_id>.<n>.json.pgp appears, delete the clips of its clip_refs (JSON, signed by us) and answer by its
 delete_by with receipts/<batch_id>.<n>.json.pgp, signed and encrypted like a return, holding the JSON object
@@ -351,7 +354,7 @@ class _Sending:
         with ThreadPoolExecutor(_ENCODERS, "encode") as encoders:
             for name, content in {"manifest.json": header, **small}.items():
                 _add(sink, name, content, modified)
-            columns = private.select(["clip_ref", "audio_uri", "audio_sha256", "flac_sha256"])
+            columns = private.select([name for name in _OF_SOUND if name in private.column_names])
             sources = (row for some in columns.to_batches(max_chunksize=256) for row in some.to_pylist())
             unfit: dict[str, str] = {}
             for place, (source, encoding) in enumerate(_ahead(encoders, self._flac, sources), start=1):
@@ -368,13 +371,12 @@ class _Sending:
         sink.write(bytes(2 * tarfile.BLOCKSIZE))
 
     def _flac(self, source: Mapping[str, str]) -> bytes:
-        """The recording as the manifest describes it.
+        """The recording as the manifest describes it, without what may not be heard.
 
         Raises:
             AudioUnusable: it was removed or changed since.
         """
-        raw = self._given.landing.audio(source["audio_uri"])
-        flac = audio.to_flac(audio.decode(raw, source["audio_sha256"]))
+        flac = masking.leaving(self._given.landing.audio(source["audio_uri"]), source)
         if sha256(flac).hexdigest() != source["flac_sha256"]:
             raise AudioUnusable("audio_changed", "a recording is not the one that was cut into the batch")
         return flac

@@ -106,6 +106,8 @@ class Vendor(_Strict):
     signer_fingerprint: Fingerprint
     public_key: str
     signature: Literal["embedded", "detached"] = "embedded"
+    # A disguise makes a voice harder to know again, and harder to understand; it makes nobody anonymous.
+    voice: Literal["natural", "disguised"] = "natural"
     sftp_conn_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+$")]
     remote_root: str = "."
 
@@ -225,6 +227,8 @@ class Disclosure(_Strict):
     """How many distinct persons must have said a word in the landing window before it may leave in a hypothesis."""
 
     vocabulary_k: Annotated[int, Field(ge=2)] = 5
+    # Silenced before and after a word that may not be heard: how far a recogniser's times may be off.
+    beep_margin_ms: Annotated[int, Field(ge=0, le=1000)] = 100
 
 
 class Quality(_Strict):

@@ -11,9 +11,9 @@ from rich.console import Console
 
 from clip_courier.errors import CourierError
 from clip_courier_demo.airflow import LOGIN, AirflowNotReady
+from clip_courier_demo.hearing import read_truth
 from clip_courier_demo.night import DemoFailed, play_night, standalone_airflow
 from clip_courier_demo.stage import Stage, set_stage
-from clip_courier_demo.vendor import read_truth
 
 FOLDER = Path("var") / "demo"
 

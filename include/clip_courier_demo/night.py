@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from clip_courier_demo.airflow import Airflow, standalone
+from clip_courier_demo.hearing import read_truth
 from clip_courier_demo.leaks import find_leaks, members, read_canaries, written_under
 from clip_courier_demo.stage import Stage, set_stage
-from clip_courier_demo.vendor import read_truth
 
 _SHOWN = {
     "What was refused, and why": """

@@ -10,6 +10,7 @@ import numpy as np
 
 from clip_courier_demo.locales import Locale
 from clip_courier_demo.sentences import PHRASEBOOKS
+from clip_courier_demo.speech import Times
 from clip_courier_demo.utterances import Utterance, tokens
 
 # Of all errors; the rest are insertions.
@@ -17,8 +18,6 @@ _SUBSTITUTED, _DELETED = 0.6, 0.2
 
 # Later guesses err more often.
 _WORSE = (1.0, 1.4, 1.8)
-
-_EDGE_MS = 40
 
 
 @dataclass(frozen=True)
@@ -41,43 +40,47 @@ class Heard:
     errors: int
 
 
-def hear(random: np.random.Generator, utterance: Utterance, locale: Locale, duration_ms: int) -> Heard:
-    """One to three different hypotheses of an utterance."""
+def hear(random: np.random.Generator, utterance: Utterance, locale: Locale, times: Times) -> Heard:
+    """One to three different hypotheses of an utterance; `times` are those of its tokens."""
     spoken = tokens(utterance.text)
     kept = {token for secret in utterance.secrets for token in tokens(secret.text)}
     engine = str(random.choice(("listener-2026.1", "listener-2025.4")))
     confidence = 1.0
     guesses: list[Hypothesis] = []
-    first: tuple[list[str], int] = ([], 0)
+    first: tuple[list[str], list[int], int] = ([], [], 0)
     for factor in _WORSE[: int(random.integers(1, 4))]:
-        words, errors = _misheard(random, spoken, kept, locale, factor)
+        words, sources, errors = _misheard(random, spoken, kept, locale, factor)
         text = " ".join(words)
         if any(text == guess.text for guess in guesses):
             continue
-        first = first if guesses else (words, errors)
+        first = first if guesses else (words, sources, errors)
         doubt = 0.03 + 0.8 * errors / len(spoken) + abs(random.normal(0, 0.05))
         confidence = max(0.05, min(confidence * 0.95, 1 - doubt))
         guesses.append(Hypothesis(len(guesses) + 1, text, round(confidence, 3), engine))
-    return Heard(tuple(guesses), _timed(first[0], duration_ms), len(spoken), first[1])
+    return Heard(tuple(guesses), _timed(first[0], first[1], times), len(spoken), first[2])
 
 
 def _misheard(
     random: np.random.Generator, spoken: list[str], kept: set[str], locale: Locale, factor: float
-) -> tuple[list[str], int]:
-    """The words with substitutions, deletions and insertions, never empty; and how many errors were made."""
+) -> tuple[list[str], list[int], int]:
+    """The words with substitutions, deletions and insertions, never empty; which spoken one each is; and the errors."""
     chance, kind, choice = random.random((3, len(spoken)))
     heard: list[str] = []
+    sources: list[int] = []
     errors = 0
     for position, word in enumerate(spoken):
         if word in kept or chance[position] >= locale.error_rate * factor:
             heard.append(word)
+            sources.append(position)
             continue
         errors += 1
         if kind[position] < _SUBSTITUTED or len(spoken) == 1:
             heard.append(_pick(_alike(locale.language, word), choice[position]))
+            sources.append(position)
         elif kind[position] >= _SUBSTITUTED + _DELETED:
             heard += [word, _pick(_short_words(locale.language), choice[position])]
-    return (heard, errors) if heard else (spoken, 0)
+            sources += [position, position]
+    return (heard, sources, errors) if heard else (spoken, list(range(len(spoken))), 0)
 
 
 def _pick(words: tuple[str, ...], uniform: float) -> str:
@@ -105,9 +108,13 @@ def _short_words(language: str) -> tuple[str, ...]:
     return tuple(word for word in _vocabulary(language) if len(word) <= 3)
 
 
-def _timed(words: list[str], duration_ms: int) -> tuple[tuple[str, int, int], ...]:
-    """Words laid end to end between the edges of the recording, in proportion to their letters."""
-    edge = min(_EDGE_MS, duration_ms // 4)
-    lengths = np.array([len(word) + 1 for word in words])
-    bounds = edge + np.cumsum([0, *lengths]) * (duration_ms - 2 * edge) // lengths.sum()
-    return tuple((word, int(start), int(end)) for word, start, end in zip(words, bounds, bounds[1:], strict=False))
+def _timed(words: list[str], sources: list[int], times: Times) -> tuple[tuple[str, int, int], ...]:
+    """Each word at the time of the spoken one that it was made of; what was put in has the second half of it."""
+    found = []
+    for place, (word, source) in enumerate(zip(words, sources, strict=True)):
+        start, end = times[source]
+        middle = (start + end) // 2
+        is_put_in = place > 0 and sources[place - 1] == source
+        is_parted = place + 1 < len(words) and sources[place + 1] == source
+        found.append((word, middle if is_put_in else start, middle if is_parted else end))
+    return tuple(found)

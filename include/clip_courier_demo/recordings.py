@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 from clip_courier_demo import audiofiles, identities, speech, utterances
 from clip_courier_demo.clips import CALL, KINDS, LONG, PRODUCTS, SECRET_SHARE, SHORT, STEREO, ClipPlan
 from clip_courier_demo.dealing import Ints
+from clip_courier_demo.hearing import loudness
 from clip_courier_demo.locales import LOCALES, Locale
 from clip_courier_demo.people import People
 from clip_courier_demo.recogniser import Heard, hear
@@ -38,16 +40,22 @@ _CALL_RATE_SHARES, _RATE_SHARES = (0.6, 0.4, 0.0), (0.1, 0.7, 0.2)
 
 @dataclass(frozen=True)
 class Recording:
-    """One audio file under `landing/audio/`, what is said in it, and what the recogniser heard."""
+    """One audio file under `landing/audio/`, what is said in it and when, and what the recogniser heard.
+
+    `times` are those of the words of `said.text`, as parted by spaces.
+    """
 
     owner: int
     uri: str
     locale: Locale
     said: Utterance
+    times: speech.Times
     heard: Heard
     duration_ms: int
+    frames: int
     sample_rate_hz: int
     channels: int
+    loudness: list[float]
     size_bytes: int
     audio_sha256: str
     pcm_sha256: str
@@ -125,7 +133,7 @@ def _record(
 ) -> Recording:
     locale = LOCALES[int(people.locale[clip.speaker[0]])]
     kind = int(clip.kind[0])
-    said, sound = _say(random, clip, people, locale)
+    said, sound, times = _say(random, clip, people, locale)
     rate_hz = int(random.choice(_RATES_HZ, p=_CALL_RATE_SHARES if kind in (CALL, STEREO) else _RATE_SHARES))
     container = str(random.choice(_CONTAINERS, p=_CONTAINER_SHARES))
     samples = _resampled(sound, rate_hz)
@@ -135,13 +143,18 @@ def _record(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     duration_ms = round(len(decoded) * 1000 / rate_hz)
+    times = tuple((min(start, duration_ms), min(end, duration_ms)) for start, end in times)
+    is_token = [bool(utterances.tokens(word)) for word in said.text.split()]
     return Recording(
         owner=owner,
         uri=f"{uri}.{container}",
         locale=locale,
         said=said,
-        heard=hear(random, said, locale, duration_ms),
+        times=times,
+        heard=hear(random, said, locale, tuple(compress(times, is_token))),
         duration_ms=duration_ms,
+        frames=len(decoded),
+        loudness=loudness(decoded),
         sample_rate_hz=rate_hz,
         channels=2 if kind == STEREO else 1,
         size_bytes=len(data),
@@ -152,13 +165,14 @@ def _record(
 
 def _say(
     random: np.random.Generator, clip: ClipPlan, people: People, locale: Locale
-) -> tuple[Utterance, speech.Samples]:
-    """What is said in a clip of this kind, and its sound at speech.RATE_HZ."""
+) -> tuple[Utterance, speech.Samples, speech.Times]:
+    """What is said in a clip of this kind, its sound at speech.RATE_HZ, and when each word of its text is said."""
     kind, speaker, listener = int(clip.kind[0]), int(clip.speaker[0]), int(clip.listener[0])
     voice = _voice(people, speaker, locale)
     if kind == SHORT:
         said = utterances.answer(random, locale.language)
-        return said, speech.cut(speech.speak(said.say, voice), int(random.integers(*_SHORT_MS)))
+        sound, times = speech.speak_timed(said.say, voice)
+        return said, speech.cut(sound, int(random.integers(*_SHORT_MS))), times
     said = utterances.everyday(
         random, locale.language, 1 if kind == STEREO or clip.is_secret[0] else _sentences(random)
     )
@@ -166,13 +180,16 @@ def _say(
         said += utterances.identifying(random, locale.language, people, speaker)
     if kind == STEREO:
         reply = utterances.everyday(random, locale.language, 1)
-        other = speech.speak(reply.say, _voice(people, listener, locale))
-        return said + reply, speech.two_parties(speech.speak(said.say, voice), other)
-    sound = speech.speak(said.say, voice)
+        other, answered = speech.speak_timed(reply.say, _voice(people, listener, locale))
+        sound, times = speech.speak_timed(said.say, voice)
+        later = len(sound) * 1000 // speech.RATE_HZ
+        times = (*times, *((start + later, end + later) for start, end in answered))
+        return said + reply, speech.two_parties(sound, other), times
+    sound, times = speech.speak_timed(said.say, voice)
     while kind == LONG and len(sound) < _LONG_FRAMES:
         said += utterances.everyday(random, locale.language, 5)
-        sound = speech.speak(said.say, voice)
-    return said, sound
+        sound, times = speech.speak_timed(said.say, voice)
+    return said, sound, utterances.times_of(said, times)
 
 
 def _sentences(random: np.random.Generator) -> int:

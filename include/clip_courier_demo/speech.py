@@ -7,8 +7,11 @@ anew for every utterance (a fraction of a millisecond), which makes the samples 
 import _ctypes
 import ctypes
 import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, pairwise
+from typing import Any, ClassVar
 
 import espeakng_loader
 import numpy as np
@@ -27,7 +30,28 @@ _GAIN = 0.6
 _SYNCHRONOUS = 2  # AUDIO_OUTPUT_SYNCHRONOUS; mode 1, AUDIO_OUTPUT_RETRIEVAL, returns no samples here
 _PARAMETER_RATE, _PARAMETER_PITCH = 1, 3
 _POSITION_CHARACTER, _CHARS_UTF8 = 1, 1
-_ON_SAMPLES = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+_NO_MORE_EVENTS, _WORD_BEGINS = 0, 1
+
+
+class _Event(ctypes.Structure):
+    """espeak_EVENT of speak_lib.h; positions in text count from 1, those in the sound are milliseconds."""
+
+    _fields_: ClassVar = [
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", ctypes.c_char * 8),
+    ]
+
+
+_ON_SAMPLES = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(_Event))
+
+# When something is said: start and end in milliseconds.
+Times = tuple[tuple[int, int], ...]
 
 
 class SpeechFailed(RuntimeError):
@@ -46,6 +70,11 @@ class Voice:
 
 def speak(text: str, voice: Voice) -> Samples:
     """Mono samples at RATE_HZ of `text` spoken by `voice`; raises SpeechFailed. Not for use from several threads."""
+    return speak_timed(text, voice)[0]
+
+
+def speak_timed(text: str, voice: Voice) -> tuple[Samples, Times]:
+    """The same with the time of each word of the text, as parted by spaces; a word lasts until the next one begins."""
     library = ctypes.CDLL(espeakng_loader.get_library_path())
     try:
         return _synthesise(library, text, voice)
@@ -54,12 +83,18 @@ def speak(text: str, voice: Voice) -> Samples:
         _ctypes.dlclose(library._handle)
 
 
-def _synthesise(library: ctypes.CDLL, text: str, voice: Voice) -> Samples:
+def _synthesise(library: ctypes.CDLL, text: str, voice: Voice) -> tuple[Samples, Times]:
     pieces: list[bytes] = []
+    begins: dict[int, int] = {}
 
-    def collect(samples: int | None, count: int, _events: int | None) -> int:
+    def collect(samples: int | None, count: int, events: Any) -> int:
         if samples and count > 0:
             pieces.append(ctypes.string_at(samples, count * 2))
+        place = 0
+        while events[place].type != _NO_MORE_EVENTS:
+            if events[place].type == _WORD_BEGINS:
+                begins.setdefault(events[place].text_position - 1, events[place].audio_position)
+            place += 1
         return 0
 
     if library.espeak_Initialize(_SYNCHRONOUS, 0, str(espeakng_loader.get_data_path()).encode(), 0) != RATE_HZ:
@@ -74,7 +109,21 @@ def _synthesise(library: ctypes.CDLL, text: str, voice: Voice) -> Samples:
     utf8 = text.encode() + b"\0"
     library.espeak_Synth(utf8, ctypes.c_size_t(len(utf8)), 0, _POSITION_CHARACTER, 0, _CHARS_UTF8, None, None)
     library.espeak_Synchronize()
-    return (np.frombuffer(b"".join(pieces), dtype=np.int16) * _GAIN).astype(np.int16)
+    samples = (np.frombuffer(b"".join(pieces), dtype=np.int16) * _GAIN).astype(np.int16)
+    return samples, _times(text, begins, len(samples) * 1000 // RATE_HZ)
+
+
+def _times(text: str, begins: Mapping[int, int], duration_ms: int) -> Times:
+    """Of the words of a text; the synthesiser says some in one breath ("in the"), which share its time by letters."""
+    words = [(word.start(), word.end()) for word in re.finditer(r"\S+", text)]
+    found = [min((at for place, at in begins.items() if start <= place < end), default=-1) for start, end in words]
+    known = [(n, at) for n, at in enumerate(found) if at >= 0 and n > 0]
+    bounds = np.zeros(len(words) + 1)
+    for (first, start), (last, end) in pairwise([(0, 0), *known, (len(words), duration_ms)]):
+        shares = np.cumsum([0, *(b - a for a, b in words[first:last])], dtype=float)
+        bounds[first : last + 1] = start + (end - start) * shares / max(shares[-1], 1)
+    edges = np.maximum.accumulate(bounds).astype(int).tolist()
+    return tuple(pairwise(edges))
 
 
 def resample(samples: Samples, rate_hz: int) -> Samples:

@@ -9,6 +9,7 @@ import numpy as np
 from clip_courier_demo import identities
 from clip_courier_demo.people import People
 from clip_courier_demo.sentences import PHRASEBOOKS, Phrasebook
+from clip_courier_demo.speech import Times
 
 PUNCTUATION = ".,?!।"
 
@@ -39,6 +40,31 @@ class Utterance:
 def tokens(text: str) -> list[str]:
     """The words of a text as a recogniser writes them: lower case, without punctuation around them."""
     return [token for word in text.lower().split() if (token := word.strip(PUNCTUATION))]
+
+
+def times_of(said: Utterance, times: Times) -> Times:
+    """When each word of its text is heard, from the times of the words that the synthesiser was told to say.
+
+    They are the same words but for secrets: there each word of the text has as many of the spoken ones as it has
+    digits, or the one in its place, or all of them.
+    """
+    found: list[tuple[int, int]] = []
+    text, spoken, at = said.text, said.say, 0
+    for secret in said.secrets:
+        before, _, text = text.partition(secret.text)
+        _, _, spoken = spoken.partition(secret.say)
+        plain = len(before.split())
+        found += times[at : at + plain]
+        at += plain
+        words, count = secret.text.split(), len(secret.say.split())
+        digits = [sum(c.isdecimal() for c in word) for word in words]
+        sizes = digits if sum(digits) == count else [1] * len(words) if len(words) == count else [count]
+        for size in sizes:
+            found.append((times[at][0], times[at + size - 1][1]))
+            at += size
+        # What is written right behind a secret belongs to its last word.
+        text = text if not text or text[0].isspace() else text[len(text.split(maxsplit=1)[0]) :]
+    return (*found, *times[at:])
 
 
 def everyday(random: np.random.Generator, language: str, sentences: int) -> Utterance:

@@ -1,7 +1,7 @@
 """A transcription vendor as we see it from outside: it takes its drops, listens, and returns transcripts.
 
-It works on the folder of its own server, knows its own key and our public one, and hears a recording by the hash of its
-samples (the demo world's truth). It makes the mistakes that vendors make.
+It works on the folder of its own server, knows its own key and our public one, and hears in a recording what was said
+in the demo world, but for what a tone covers. It makes the mistakes that vendors make.
 """
 
 import hashlib
@@ -23,6 +23,7 @@ from clip_courier.errors import ReturnUntrusted
 from clip_courier.gpg_home import temporary_home
 from clip_courier.model import stamp
 from clip_courier.pgp import Keyring, OwnKey, open_keyring
+from clip_courier_demo.hearing import Truth
 from clip_courier_demo.keys import KeyPair
 
 _ROWS = pa.schema(
@@ -52,7 +53,7 @@ class DemoVendor:
     file_format: str = "jsonl"
     is_careless: bool = False
 
-    def work(self, truth: Mapping[str, str], now: datetime) -> list[str]:
+    def work(self, truth: Truth, now: datetime) -> list[str]:
         """Answer every drop and every recall that was not answered yet; returns the names of the files written."""
         written = []
         with open_keyring(OwnKey(self.key.fingerprint, self.key.private_key), [self.our_public_key]) as keyring:
@@ -98,13 +99,11 @@ class DemoVendor:
         batches = sorted(path.name.removesuffix(".ready.json") for path in ready)
         return [b for b in batches if not any((self.home / "returns").glob(f"{b}.*.ready.json"))]
 
-    def _transcribe(
-        self, members: Mapping[str, bytes], truth: Mapping[str, str], now: datetime
-    ) -> Iterator[dict[str, object]]:
+    def _transcribe(self, members: Mapping[str, bytes], truth: Truth, now: datetime) -> Iterator[dict[str, object]]:
         rows = pq.read_table(io.BytesIO(members["manifest.parquet"])).to_pylist()
         for place, row in enumerate(rows):
             recording = audio.decode(members[row["audio_file"]], row["audio_sha256"])
-            text = truth.get(sample_hash(recording))
+            text = truth.hear(recording)
             hears = text is not None and not (self.is_careless and place % 17 == 16)
             yield {
                 "clip_ref": row["clip_ref"],
@@ -143,16 +142,6 @@ class DemoVendor:
         sealed = keyring.seal_bytes(json.dumps(receipt).encode("utf-8"), recipient=self.our_fingerprint, at=now)
         (self.home / "receipts" / notice.name).write_bytes(sealed)
         return notice.name
-
-
-def read_truth(world: Path) -> dict[str, str]:
-    """What is spoken, by the hash of the samples."""
-    rows = pq.read_table(world / "demo" / "truth.parquet").to_pylist()
-    return {row["pcm_sha256"]: row["text"] for row in rows}
-
-
-def sample_hash(recording: audio.Recording) -> str:
-    return hashlib.sha256(recording.samples.astype("<i2").tobytes()).hexdigest()
 
 
 def _gpg(home: Path, *arguments: str, stdin: bytes = b"") -> bytes:

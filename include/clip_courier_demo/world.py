@@ -39,7 +39,19 @@ ROW_GROUP = 65_536
 # Grants go back this many days, and all of the good ones must lie after the disclosing notice took effect.
 _GRANT_DAYS = 65
 
-TRUTH_SCHEMA = pa.schema([("pcm_sha256", pa.string()), ("text", pa.string()), ("language", pa.string())])
+TRUTH_SCHEMA = pa.schema(
+    [
+        ("pcm_sha256", pa.string()),
+        ("text", pa.string()),
+        ("language", pa.string()),
+        # When each word of the text is said, and what a recording is known by whatever was done to it.
+        ("words", CLIP_SCHEMA.field("words").type),
+        ("frames", pa.int64()),
+        ("sample_rate_hz", pa.int32()),
+        ("channels", pa.int8()),
+        ("loudness", pa.list_(pa.float32())),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -161,9 +173,21 @@ def _write_halves(table: Any, folder: Path) -> None:
 
 def _truth(recordings: list[Recording]) -> Any:
     """One row for each different sound."""
-    heard = {one.pcm_sha256: (one.said.text, one.locale.language) for one in recordings}
-    rows = [(sha256, *heard[sha256]) for sha256 in sorted(heard)]
-    return pa.table([list(column) for column in zip(*rows, strict=True)], schema=TRUTH_SCHEMA)
+    heard = {one.pcm_sha256: one for one in recordings}
+    rows = [
+        {
+            "pcm_sha256": sha256,
+            "text": one.said.text,
+            "language": one.locale.language,
+            "words": [
+                {"word": word, "start_ms": start, "end_ms": end}
+                for word, (start, end) in zip(one.said.text.split(), one.times, strict=True)
+            ],
+            **{name: getattr(one, name) for name in ("frames", "sample_rate_hz", "channels", "loudness")},
+        }
+        for sha256, one in sorted(heard.items())
+    ]
+    return pa.Table.from_pylist(rows, TRUTH_SCHEMA)
 
 
 def _write_json(path: Path, value: Any) -> None:

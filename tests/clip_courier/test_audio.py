@@ -1,16 +1,19 @@
 """Sound in, sound out, and nothing else: files of every kind with tags, loudness, and files that are broken."""
 
+import base64
 import hashlib
 import io
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import soundfile as sf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from clip_courier import audio
+from clip_courier import audio, masking
 from clip_courier.errors import AudioUnusable
 
 Samples = npt.NDArray[np.int16]
@@ -38,52 +41,79 @@ def chunk(name: bytes, body: bytes, order: str = "<") -> bytes:
 # -- tags, written byte by byte --------------------------------------------------------------------------------
 
 
+TEXT = CANARY.decode()
+
+
 def wav_with_tags() -> bytes:
+    """What RIFF files are known to carry, before and after the sound, and behind the end of the file."""
     plain = encode(tone(), "WAV", "PCM_16")
     form, sound = plain[12:36], plain[36:]
-    info = chunk(b"LIST", b"INFO" + chunk(b"IART", CANARY + b"\0") + chunk(b"ICMT", CANARY + b"\0"))
+    info = chunk(b"LIST", b"INFO" + b"".join(chunk(n, CANARY + b"\0") for n in (b"IART", b"ICMT", b"INAM", b"ISFT")))
     broadcast = chunk(b"bext", CANARY.ljust(256, b"\0") + CANARY.ljust(32, b"\0") + b"\0" * (602 - 288) + CANARY)
     ixml = chunk(b"iXML", b"<BWFXML><NOTE>" + CANARY + b"</NOTE></BWFXML>")
-    chunks = info + broadcast + form + ixml + chunk(b"id3 ", id3v2()) + sound + info + chunk(b"JUNK", CANARY)
-    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks
+    label = chunk(b"labl", b"\1\0\0\0" + CANARY + b"\0") + chunk(b"note", b"\1\0\0\0" + CANARY + b"\0")
+    cue = chunk(b"cue ", struct.pack("<II4sIII4s", 1, 1, b"\0" * 4, 0, 0, 0, b"data")[:28])
+    others = [chunk(n, CANARY * 3) for n in (b"cart", b"_PMX", b"axml", b"umid", b"JUNK", b"PAD ", b"Zoe ")]
+    before = info + broadcast + form + ixml + chunk(b"id3 ", id3v2())
+    chunks = before + b"".join(others) + sound + info + cue + chunk(b"LIST", b"adtl" + label) + b"".join(others)
+    return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks + CANARY
 
 
 def id3v2() -> bytes:
-    """ID3v2.3 (id3.org): a title, and a private frame."""
+    """ID3v2.3 (id3.org): texts in the two encodings that it has, a comment, a picture, and a private frame."""
+    wide = b"\1" + TEXT.encode("utf-16")
     frames = b"".join(
         name + struct.pack(">I", len(body)) + b"\0\0" + body
-        for name, body in ((b"TIT2", b"\0" + CANARY), (b"PRIV", b"owner\0" + CANARY))
+        for name, body in (
+            (b"TIT2", b"\0" + CANARY),
+            (b"TPE1", wide),
+            (b"COMM", b"\0eng\0" + CANARY),
+            (b"USLT", b"\0eng\0" + CANARY),
+            (b"APIC", b"\0image/png\0\3" + CANARY + b"\0" + base64.b64encode(CANARY)),
+            (b"PRIV", b"owner\0" + CANARY.hex().encode()),
+        )
     )
     size = len(frames)
-    return b"ID3\x03\0\0" + bytes([size >> 21 & 127, size >> 14 & 127, size >> 7 & 127, size & 127]) + frames
+    return b"ID3\3\0\0" + bytes([size >> 21 & 127, size >> 14 & 127, size >> 7 & 127, size & 127]) + frames
 
 
 def mp3_with_tags() -> bytes:
-    v1 = b"TAG" + CANARY.ljust(30, b"\0")[:30] + b"\0" * 95
-    return id3v2() + encode(tone(), "MP3", "MPEG_LAYER_III") + v1
+    """ID3v2 before the sound; APEv2 and ID3v1 after it."""
+    item = struct.pack("<II", len(CANARY), 0) + b"Artist\0" + CANARY
+    ape = struct.pack("<8sIIII8s", b"APETAGEX", 2000, len(item) + 32, 1, 0, b"\0" * 8)
+    v1 = b"TAG" + CANARY.ljust(30, b"\0")[:30] * 3 + b"\0" * 35
+    return id3v2() + encode(tone(), "MP3", "MPEG_LAYER_III") + item + ape + v1
 
 
-def flac_with_tags() -> bytes:
-    """A comment and a picture (RFC 9639 §8) after the stream's own block."""
+def flac_with_tags(before: bytes = b"", after: bytes = b"") -> bytes:
+    """A block of every kind (RFC 9639 §8) after the stream's own, and of kinds that nobody has defined."""
     plain = encode(tone(), "FLAC", "PCM_16")
     stream_info, place, last = plain[4:42], 42, False
     while not last:
         last, size = bool(plain[place] & 128), int.from_bytes(plain[place + 1 : place + 4], "big")
         place += 4 + size
-    comment = struct.pack("<I", 4) + b"demo" + struct.pack("<II", 1, 7 + len(CANARY)) + b"ARTIST=" + CANARY
+    comment = struct.pack("<I", len(CANARY)) + CANARY + struct.pack("<II", 1, 7 + len(CANARY)) + b"ARTIST=" + CANARY
     picture = struct.pack(">II", 3, 9) + b"image/png" + struct.pack(">I", len(CANARY)) + CANARY
     picture += struct.pack(">IIIII", 1, 1, 24, 0, len(CANARY)) + CANARY
-    application = b"test" + CANARY
+    sheet = CANARY.ljust(128, b"\0") + b"\0" * (8 + 1 + 258) + b"\1"
+    sheet += b"\0" * 8 + b"\xaa" + CANARY[:12].ljust(12, b"\0") + b"\0" * 15
+    kinds = ((4, comment), (2, b"test" + CANARY), (5, sheet), (1, b"\0" + CANARY), (99, CANARY), (6 | 128, picture))
     blocks = bytes([stream_info[0] & 127]) + stream_info[1:]
-    for kind, body in ((4, comment), (2, application), (6 | 128, picture)):
+    for kind, body in kinds:
         blocks += bytes([kind]) + len(body).to_bytes(3, "big") + body
-    return b"fLaC" + blocks + plain[place:]
+    return before + b"fLaC" + blocks + plain[place:] + after
+
+
+def flac_between_tags() -> bytes:
+    """As players of MP3 tag a FLAC: before and behind it."""
+    return flac_with_tags(id3v2(), b"TAG" + CANARY.ljust(125, b"\0"))
 
 
 def ogg_with_tags(subtype: str = "VORBIS") -> bytes:
     memory = io.BytesIO()
     with sf.SoundFile(memory, "w", RATE, 1, subtype, format="OGG") as file:
-        file.artist = file.title = file.comment = CANARY.decode()
+        for name in ("artist", "title", "comment", "album", "copyright", "license", "software", "tracknumber", "genre"):
+            setattr(file, name, TEXT if name != "comment" else base64.b64encode(CANARY * 3).decode())
         file.write(tone())
     return memory.getvalue()
 
@@ -94,9 +124,46 @@ def opus_with_tags() -> bytes:
 
 def aiff_with_tags() -> bytes:
     plain = encode(tone(), "AIFF", "PCM_16")
-    texts = b"".join(chunk(name, CANARY, ">") for name in (b"NAME", b"AUTH", b"(c) ", b"ANNO"))
-    chunks = texts + plain[12:] + chunk(b"ID3 ", id3v2(), ">")
+    texts = b"".join(chunk(name, CANARY, ">") for name in (b"NAME", b"AUTH", b"(c) ", b"ANNO", b"APPL"))
+    chunks = texts + plain[12:] + chunk(b"ID3 ", id3v2(), ">") + texts
     return b"FORM" + struct.pack(">I", 4 + len(chunks)) + b"AIFF" + chunks
+
+
+def caf_with_tags() -> bytes:
+    memory = io.BytesIO()
+    with sf.SoundFile(memory, "w", RATE, 1, "PCM_16", format="CAF") as file:
+        file.artist = file.title = file.comment = TEXT
+        file.write(tone())
+    return memory.getvalue()
+
+
+def au_with_tags() -> bytes:
+    plain = encode(tone(), "AU", "PCM_16")
+    start = int.from_bytes(plain[4:8], "big")
+    return plain[:4] + struct.pack(">I", start + 32) + plain[8:start] + CANARY.ljust(32, b"\0") + plain[start:]
+
+
+TAGGED = [
+    *(wav_with_tags, flac_with_tags, flac_between_tags, ogg_with_tags, opus_with_tags, mp3_with_tags, aiff_with_tags),
+    *(caf_with_tags, au_with_tags),
+]
+
+
+def forms_of(text: str) -> list[bytes]:
+    """As somebody might find it who looks; what is shorter than eight bytes stands anywhere by chance."""
+    return [form for form in _forms(text) if len(form) >= 8]
+
+
+def _forms(text: str) -> Iterator[bytes]:
+    for spelt in {text, text.lower(), text.upper(), text[::-1], *text.split(), text.replace(" ", "")}:
+        for encoding in ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le"):
+            yield spelt.encode(encoding)
+        yield spelt.encode().hex().encode()
+        yield bytes(c >> 1 for c in spelt.encode())
+        for start in range(3):
+            # Whole groups of three bytes: as they stand in a longer text, too.
+            whole = spelt.encode()[start:]
+            yield base64.b64encode(whole[: len(whole) // 3 * 3])
 
 
 def blocks_of(flac: bytes) -> list[tuple[int, bytes]]:
@@ -112,25 +179,97 @@ def blocks_of(flac: bytes) -> list[tuple[int, bytes]]:
     return found
 
 
-@pytest.mark.parametrize(
-    "tagged", [wav_with_tags, flac_with_tags, ogg_with_tags, opus_with_tags, mp3_with_tags, aiff_with_tags]
-)
-def test_to_flac_keeps_no_tag(tagged: Callable[[], bytes]) -> None:
+def described(flac: bytes) -> tuple[int, int, int, int]:
+    """Rate, channels, bits and samples out of STREAMINFO, read bit by bit (RFC 9639 §8.2)."""
+    bits = "".join(f"{byte:08b}" for byte in flac[8 + 10 : 8 + 18])
+    return int(bits[:20], 2), int(bits[20:23], 2) + 1, int(bits[23:28], 2) + 1, int(bits[28:], 2)
+
+
+@pytest.mark.parametrize("tagged", TAGGED)
+@pytest.mark.parametrize("voice", ["natural", "disguised"])
+def test_what_leaves_keeps_no_tag(tagged: Callable[[], bytes], voice: str) -> None:
     source = tagged()
     assert CANARY in source
     recording = audio.decode(source)
+    row = {"audio_sha256": None, "silenced": [], "sound_key": "k" * 32, "voice": voice}
+    for flac in (audio.to_flac(recording), masking.leaving(source, row)):
+        assert not [form for form in forms_of(TEXT) if form in flac]
+        # Nothing that is not the sound: one block that describes it, and then its frames.
+        assert [(kind, len(body)) for kind, body in blocks_of(flac)] == [(0, 34)]
+        assert flac[42:44] in (b"\xff\xf8", b"\xff\xf9")
+        heard = audio.decode(flac)
+        assert described(flac) == (heard.sample_rate_hz, heard.channels, 16, len(heard.samples))
+        assert heard.samples.shape == recording.samples.shape
+        # The hash in STREAMINFO is that of what leaves, not of what landing has.
+        assert flac[8 + 18 : 42] == hashlib.md5(heard.samples.astype("<i2").tobytes()).digest()  # noqa: S324
+    assert np.array_equal(audio.decode(audio.to_flac(recording)).samples, recording.samples)
+
+
+def with_blocks(flac: bytes, blocks: list[tuple[int, bytes]]) -> bytes:
+    """A bare FLAC with these blocks behind its own."""
+    marked = [(kind | 128 * (place == len(blocks)), body) for place, (kind, body) in enumerate(blocks, start=1)]
+    added = b"".join(bytes([kind]) + len(body).to_bytes(3, "big") + body for kind, body in marked)
+    return flac[:4] + bytes([0 if blocks else 128]) + flac[5:42] + added + flac[42:]
+
+
+KINDS = st.integers(0, 127)
+BLOCKS = st.lists(st.tuples(KINDS, st.binary(max_size=40) | st.sampled_from([b"", b"\0" * 7, b"\0" * 36])), max_size=3)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(BLOCKS)
+def test_the_gate_lets_no_block_through_but_room_and_seek_points(blocks: list[tuple[int, bytes]]) -> None:
+    recording = audio.Recording(tone(), RATE)
+    flac = with_blocks(audio.to_flac(recording), blocks)
+    is_harmless = all((kind == 1 and set(body) <= {0}) or (kind == 3 and len(body) % 18 == 0) for kind, body in blocks)
+    assert passes(flac, recording) == is_harmless
+
+
+def passes(flac: bytes, recording: audio.Recording) -> bool:
+    reasons = []
+    try:
+        audio.check_bare(flac, recording)
+    except AudioUnusable as unusable:
+        reasons.append(unusable.reason)
+    assert reasons in ([], ["audio_not_bare"])
+    return not reasons
+
+
+def test_the_gate_knows_the_sound_and_where_it_begins() -> None:
+    recording = audio.Recording(tone(), RATE)
     flac = audio.to_flac(recording)
-    assert CANARY not in flac
-    assert not any(CANARY[start : start + 8] in flac for start in range(len(CANARY) - 8))
-    stream_info, *others = blocks_of(flac)
-    assert stream_info[0] == 0
-    for kind, body in others:
-        # What the encoder says of itself, and padding; nothing that was in the source.
-        assert kind in (1, 4)
-        assert kind == 4 or not body.strip(b"\0")
-        assert kind == 1 or body[4:].startswith(b"reference libFLAC")
-        assert kind == 1 or body.endswith(struct.pack("<I", 0))
-    assert np.array_equal(audio.decode(flac).samples, recording.samples)
+    assert passes(flac, recording)
+    for other in (audio.Recording(tone(2), RATE), audio.Recording(tone(), 8_000), audio.Recording(tone()[1:], RATE)):
+        assert not passes(flac, other)
+    for wrong in (
+        CANARY + flac,
+        id3v2() + flac,
+        flac[:42] + CANARY + flac[42:],
+        flac[:42],
+        flac[:30],
+        b"",
+        b"fLaC",
+        flac_with_tags(),
+        encode(tone(), "FLAC", "PCM_16"),
+        encode(tone(), "WAV", "PCM_16"),
+    ):
+        assert not passes(wrong, recording)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\0\0\0\x20ftypM4A \0\0\0\0isomM4A mp42",
+        b"\0\0\0\x18ftypmp42\0\0\0\0isom",
+        b"\x1aE\xdf\xa3\x9fB\x86\x81\1webm",
+        b"0&\xb2u\x8ef\xcf\x11\xa6\xd9\0\xaa\0b\xcel",
+        b"\xff\xf1P\x80\2\x1f\xfc",
+    ],
+    ids=["m4a", "mp4", "webm", "wma", "aac"],
+)
+def test_decode_names_the_containers_that_are_not_taken(raw: bytes) -> None:
+    udta = chunk(b"udta", CANARY * 4, ">")
+    assert reason(raw + udta + b"\0" * 2000) == "audio_unsupported"
 
 
 @pytest.mark.parametrize("tagged", [wav_with_tags, flac_with_tags, aiff_with_tags])

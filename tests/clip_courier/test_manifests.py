@@ -13,11 +13,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from clip_courier import audio, manifests
+from clip_courier import audio, manifests, masking
 from clip_courier.assignment import HELD
 from clip_courier.batch_files import withhold
 from clip_courier.courier import Courier
@@ -32,7 +33,7 @@ from clip_courier.redaction import NAME, NUMBER, WORD
 from clip_courier.settings import Vendor
 from clip_courier_demo.stage import Stage, write_vendor
 from conftest import NIGHT, NOW
-from selected_rows import PSEUDONYMS, everything_written, row, sound, table
+from selected_rows import PSEUDONYMS, everything_written, row, sound, table, timed
 
 CONTRACT = {
     "clip_ref": "string",
@@ -48,6 +49,7 @@ CONTRACT = {
     "hypotheses": "list<struct<rank: int8, text: string>>",
 }
 WORDS = "turn on the light in kitchen please".split()
+NOTHING_SILENCED = {"silenced_clips": 0, "silenced_spans": 0}
 HOLDS = {"from": "2026-01-01", "until": "2026-12-31"}
 LAPSED = {"from": "2026-01-01", "until": "2026-11-19"}
 CANARIES = re.compile(rb"quandle|person-|clip-0|call-0|SN-01E8", re.IGNORECASE)
@@ -109,6 +111,7 @@ class Night:
             taken=lambda: pa.Table.from_pylist(taken, TAKEN),
             held=HELD.empty_table,
             call_distance_seconds=60,
+            beep_margin_ms=100,
             progress=silent,
         )
         return manifests.manifest(self.folder, list(vendors), NOW, given_, only)
@@ -227,8 +230,10 @@ def test_manifest_describes_every_clip_truly(night: Night, landing: Path) -> Non
     weeks = {"clip-000101": "2026-W53", "clip-000102": "2026-W53"}
     for source in changed:
         shown = by_ref[private[source["clip_id"]]["clip_ref"]]
-        flac = audio.to_flac(audio.decode((landing / "audio" / source["audio_uri"]).read_bytes()))
+        raw = (landing / "audio" / source["audio_uri"]).read_bytes()
+        flac = masking.leaving(raw, private[source["clip_id"]])
         assert shown["audio_sha256"] == hashlib.sha256(flac).hexdigest()
+        assert flac != audio.to_flac(audio.decode(raw))
         assert shown["audio_file"] == f"audio/{shown['clip_ref']}.flac"
         assert shown["recorded_week"] == weeks.get(source["clip_id"], "2026-W47")
         assert len(shown["speaker_refs"]) == len(source["person_ids"])
@@ -271,6 +276,101 @@ def test_manifest_writes_no_raw_value_outside_the_crosswalk(night: Night, landin
     assert not CANARIES.search(written)
     assert not CANARIES.search(repr(outcome).encode())
     assert CANARIES.search(everything_written(night.folder.root.crosswalk, but=night.base / "nothing"))
+
+
+# -- sound -----------------------------------------------------------------------------------------------------
+
+
+def spoken(*texts: str) -> list[dict[str, Any]]:
+    return [{"rank": n, "text": text, "confidence": 0.5, "engine": "e"} for n, text in enumerate(texts, start=1)]
+
+
+def test_manifest_silences_what_any_hypothesis_masks(night: Night, landing: Path) -> None:
+    """Shown to the vendor or withheld, in the first hypothesis or in a later one."""
+    first, later = "turn on the light anna schmidt please", "turn on the lighthouse now please"
+    recordings = [sound(n, ms=3000) for n in range(500, 504)]
+    made = [
+        row(500, landing, recordings[0], hypotheses=spoken(first), duration_ms=3000),
+        row(501, landing, recordings[1], hypotheses=spoken(first), duration_ms=3000, is_withheld=True),
+        row(502, landing, recordings[2], hypotheses=spoken(later, first), duration_ms=3000),
+        row(503, landing, recordings[3], hypotheses=spoken("turn on the light please"), duration_ms=3000),
+    ]
+    outcome = night.validated(made).cut(AURORA)
+    private = {one["clip_id"]: one for one in night.crosswalk()}
+    times = {
+        clip_id: [(s["start_ms"], s["end_ms"]) for s in one["silenced"]] for clip_id, one in sorted(private.items())
+    }
+    # Seven words in three seconds, or six: four before the name, or three, and a tenth of a second on either side.
+    assert times["clip-000500"] == times["clip-000501"] == [(1614, 2671)]
+    assert times["clip-000502"] == [(1400, 2600)]
+    assert times["clip-000503"] == []
+    heard = {clip_id: one["audible_hypotheses"] for clip_id, one in private.items()}
+    assert heard["clip-000500"] == [{"rank": 1, "text": "turn on the light please"}]
+    assert [one["text"] for one in heard["clip-000502"]] == ["turn on the please", "turn on the please"]
+    assert heard["clip-000503"] is None
+    counts = outcome.counts["vendors"]["aurora"]  # type: ignore[index]
+    assert (counts["silenced_clips"], counts["silenced_spans"]) == (3, 3)
+    for source in made:
+        known = private[source["clip_id"]]
+        flac = masking.leaving((landing / "audio" / source["audio_uri"]).read_bytes(), known)
+        assert hashlib.sha256(flac).hexdigest() == known["flac_sha256"]
+        sounds = (
+            audio.decode(flac).samples,
+            audio.decode((landing / "audio" / source["audio_uri"]).read_bytes()).samples,
+        )
+        moved = np.abs(sounds[0].astype(int) - sounds[1]).max(axis=1) > 1
+        changed_ms = np.flatnonzero(moved) * 1000 / 16_000
+        if not times[source["clip_id"]]:
+            assert len(changed_ms) == 0
+            continue
+        [(start, end)] = times[source["clip_id"]]
+        assert changed_ms.min() == pytest.approx(start, abs=1)
+        assert changed_ms.max() == pytest.approx(end, abs=1)
+        assert np.count_nonzero(moved) > 0.99 * 16 * (end - start)
+
+
+def test_manifest_holds_back_a_clip_whose_mask_has_no_time(night: Night, landing: Path) -> None:
+    said = spoken("turn on the light anna schmidt please")
+    wrong = timed(said[0]["text"])
+    wrong[4] |= {"end_ms": wrong[4]["start_ms"] - 1}
+    late = timed(said[0]["text"], 1500)
+    made = [
+        row(510, landing, hypotheses=said, words=None),
+        row(511, landing, hypotheses=said, words=wrong),
+        row(512, landing, hypotheses=said, words=late),
+        row(513, landing, hypotheses=spoken("turn on the light please", said[0]["text"]), is_withheld=True),
+        row(514, landing, hypotheses=spoken("turn on the light please"), words=None),
+    ]
+    outcome = night.validated(made).cut(AURORA)
+    assert night.left_out("aurora") == {one["clip_key"]: "mask_without_timing" for one in made[:4]}
+    assert [one["clip_id"] for one in night.crosswalk()] == ["clip-000514"]
+    assert outcome.counts["vendors"]["aurora"]["left_out"] == {"mask_without_timing": 4}  # type: ignore[index]
+
+
+def test_manifest_holds_back_what_needs_a_mask_where_words_were_not_selected(night: Night, landing: Path) -> None:
+    """A night that an earlier version has validated."""
+    made = [row(520, landing, hypotheses=spoken("call anna schmidt")), row(521, landing)]
+    night.validated(table(made).drop_columns(["words"])).cut(AURORA)
+    assert night.left_out("aurora") == {made[0]["clip_key"]: "mask_without_timing"}
+    assert len(night.crosswalk()) == 1
+
+
+@pytest.mark.parametrize("voice", ["natural", "disguised"])
+def test_no_two_hashes_of_a_recording_are_the_same(
+    tmp_path: Path, landing: Path, rows: list[dict[str, Any]], voice: str
+) -> None:
+    """Landing's own, the hash of its samples in FLAC, and what each vendor gets, in each key epoch."""
+    made = [{**one, "is_for_two": True} for one in rows[:8]]
+    raw = [(landing / "audio" / one["audio_uri"]).read_bytes() for one in made]
+    hashes = [hashlib.sha256(content).hexdigest() for content in raw]
+    hashes += [hashlib.sha256(audio.to_flac(audio.decode(content))).hexdigest() for content in raw]
+    for place, maker in enumerate((PSEUDONYMS, Pseudonyms("next", PSEUDONYMS.key))):
+        one = Night(tmp_path / str(place), landing, maker).validated(made)
+        one.cut(vendor("aurora", voice=voice), vendor("borealis", voice=voice))
+        shown = one.rows_of()
+        assert len(shown) == 2 * len(made)
+        hashes += [row["audio_sha256"] for row in shown]
+    assert len({*hashes}) == len(hashes)
 
 
 # -- refs ------------------------------------------------------------------------------------------------------
@@ -346,7 +446,8 @@ def test_manifest_leaves_out_a_clip_that_fits_into_no_batch(night: Night, landin
         wordy["clip_key"]: "larger_than_a_batch",
     }
     assert [one["clip_id"] for one in night.crosswalk()] == ["clip-000302"]
-    assert outcome.counts["vendors"] == {"aurora": {"batches": 1, "clips": 1, "left_out": {"larger_than_a_batch": 2}}}
+    counts = {"batches": 1, "clips": 1, "left_out": {"larger_than_a_batch": 2}, **NOTHING_SILENCED}
+    assert outcome.counts["vendors"] == {"aurora": counts}
 
 
 def test_batches_are_no_larger_sealed_than_the_vendor_takes(
@@ -499,8 +600,8 @@ def test_manifest_assigns_once_a_night(night: Night, rows: list[dict[str, Any]])
     assert {b.vendor for b in night.batches()} == {"aurora"}
     assert outcome.counts["vendors"] == {
         "aurora": json.loads(night.folder.manifested("aurora").read_text(encoding="utf-8")),
-        "borealis": {"batches": 0, "clips": 0, "left_out": {}},
-        "corona": {"batches": 0, "clips": 0, "left_out": {}},
+        "borealis": {"batches": 0, "clips": 0, "left_out": {}, **NOTHING_SILENCED},
+        "corona": {"batches": 0, "clips": 0, "left_out": {}, **NOTHING_SILENCED},
     }
 
 

@@ -125,3 +125,12 @@ def test_rules_of_names_the_set_and_its_version() -> None:
     assert rules_of("en-GB") == f"en: {RULES}"
     assert rules_of("sv-SE") == f"basic: {RULES}"
     assert "whisper-normalizer" in RULES
+
+
+@pytest.mark.parametrize(
+    "locale", ["en-US", "de-DE", "fr-FR", "es-MX", "ru-RU", "ar-EG", "zh-CN", "ja-JP", "hi-IN", "tr-TR"]
+)
+def test_normalise_leaves_out_what_stands_for_words_that_nobody_could_hear(locale: str) -> None:
+    """Also where there are so many that the library would not have them as brackets."""
+    text = "x [beep] [BEEP], ‹NAME› y ‹NUMBER› z " + "[beep] " * 30
+    assert normalise([text, "x y z", "‹y›"], [locale] * 3) == ["x y z", "x y z", "y"]

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import scored_pairs
+from clip_courier import loading
 from clip_courier.scoring import Errors, character_errors, score, word_errors
+from clip_courier.tables import Tables
 
 Counts = list[tuple[int, int, int]]
 # Few words, so that they meet by chance: the hardest case for an alignment.
@@ -152,3 +154,47 @@ def test_score_counts_against_the_first_and_the_chosen_hypothesis() -> None:
     assert [row["chosen_character_insertions"] for row in found] == [None, 0, 1]
     assert [row["character_deletions"] for row in found] == [0, 0, 4]
     assert [row["rules"].split(":")[0] for row in found] == ["en", "en", "basic"]
+
+
+# -- what nobody could hear ------------------------------------------------------------------------------------
+
+
+def scored_clip(text: str, audible: list[str] | None, chosen: int | None = None) -> dict[str, int]:
+    """The score of one returned clip, by way of the statement that finds its hypotheses."""
+    said = ["please call anna schmidt at nine tonight", "please fall anna schmidt at nine tonight"]
+    crosswalk = {
+        "clip_ref": "r",
+        "clip_key": "k",
+        "batch_id": "b",
+        "locale": "en-US",
+        "hypotheses": [{"rank": n, "text": one} for n, one in enumerate(said, start=1)],
+        "audible_hypotheses": audible and [{"rank": n, "text": one} for n, one in enumerate(audible, start=1)],
+    }
+    returned = {"row_number": 1, "batch_id": "b", "n": 1, "clip_ref": "r", "status": "transcribed", "text": text}
+    with Tables() as tables:
+        tables.register("crosswalk", pa.Table.from_pylist([crosswalk], loading._CROSSWALK))
+        tables.register("returned", pa.Table.from_pylist([{**returned, "chosen_rank": chosen}], loading._RETURNED))
+        tables.register("ledger_batches", pa.Table.from_pylist([{"batch_id": "b"}], loading._LEDGER_BATCHES))
+        [row] = tables.run("current_transcripts").to_batches()
+    found: dict[str, int] = score(row).to_pylist()[0]
+    return found
+
+
+@pytest.mark.parametrize("text", ["Please call [beep] tonight.", "please call tonight", "Please call ‹NAME› tonight"])
+def test_nobody_is_charged_with_words_that_were_silenced(text: str) -> None:
+    """However a transcriber writes the tone: with the word for it, with nothing, or with the mask of the hypothesis."""
+    heard = ["please call tonight", "please fall tonight"]
+    found = scored_clip(text, heard, chosen=2)
+    assert (found["words"], found["hits"], found["substitutions"], found["deletions"], found["insertions"]) == (
+        *(3, 3),
+        *(0, 0, 0),
+    )
+    assert (found["chosen_hits"], found["chosen_substitutions"]) == (2, 1)
+
+
+def test_the_recogniser_is_charged_with_what_could_be_heard() -> None:
+    found = scored_clip("Please call [beep] tomorrow night.", ["please call tonight"])
+    assert (found["words"], found["hits"], found["substitutions"], found["deletions"]) == (4, 2, 1, 1)
+    # Where nothing was silenced a hypothesis is what it was.
+    assert scored_clip("please call anna schmidt at nine tonight", None)["hits"] == 7
+    assert scored_clip("[beep]", ["", ""])["words"] == 0

@@ -25,7 +25,7 @@ from clip_courier_demo.consent import SITUATIONS
 from clip_courier_demo.defects import CORRUPT, DEFECTS
 from clip_courier_demo.locales import LOCALES
 from clip_courier_demo.utterances import tokens
-from clip_courier_demo.world import WorldSummary, write_world
+from clip_courier_demo.world import TRUTH_SCHEMA, WorldSummary, write_world
 
 LAST_DAY = date(2026, 11, 22)
 NOW = datetime.combine(LAST_DAY + timedelta(days=1), time(2), UTC)
@@ -212,7 +212,7 @@ def test_write_the_truth_is_found_by_the_hash_of_the_samples(world: World) -> No
             assert clip["locale"] not in LOCALE_TAGS or clip["locale"].startswith(row["language"])
         checked += 1
     assert checked > 200
-    assert pq.read_schema(world.root / "demo/truth.parquet").names == ["pcm_sha256", "text", "language"]
+    assert pq.read_schema(world.root / "demo/truth.parquet").equals(TRUTH_SCHEMA)
 
 
 def test_write_the_recogniser_errs_at_its_locales_rate(world: World) -> None:

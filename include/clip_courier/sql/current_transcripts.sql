@@ -1,4 +1,5 @@
--- The current revision of every returned clip that was delivered, with what scoring needs. 
+-- The current revision of every returned clip that was delivered, with what scoring needs. Of a clip in which something
+-- was silenced, a hypothesis is what could still be heard of it.
 -- Reads: returned, crosswalk, ledger_batches.
 SELECT
     c.clip_key,
@@ -13,8 +14,14 @@ SELECT
     r.submitted_at,
     r.revision,
     r.note,
-    list_filter(c.hypotheses, lambda h: h.rank = 1)[1].text AS hypothesis,
-    list_filter(c.hypotheses, lambda h: h.rank = r.chosen_rank)[1].text AS chosen_hypothesis
+    CASE
+        WHEN c.audible_hypotheses IS NULL THEN list_filter(c.hypotheses, lambda h: h.rank = 1)[1].text
+        ELSE list_filter(c.audible_hypotheses, lambda h: h.rank = 1)[1].text
+    END AS hypothesis,
+    CASE
+        WHEN c.audible_hypotheses IS NULL THEN list_filter(c.hypotheses, lambda h: h.rank = r.chosen_rank)[1].text
+        ELSE list_filter(c.audible_hypotheses, lambda h: h.rank = r.chosen_rank)[1].text
+    END AS chosen_hypothesis
 FROM returned r
 JOIN crosswalk c ON c.batch_id = r.batch_id AND c.clip_ref = r.clip_ref
 JOIN ledger_batches b ON b.batch_id = c.batch_id

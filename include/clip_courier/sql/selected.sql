@@ -21,6 +21,7 @@ WITH chosen AS (
             c.hypotheses,
             lambda h: {'rank': h.rank, 'text': h.text, 'confidence': h.confidence, 'engine': h.engine}
         ) AS hypotheses,
+        list_transform(c.words, lambda w: {'word': w.word, 'start_ms': w.start_ms, 'end_ms': w.end_ms}) AS words,
         d.stratum,
         d.inclusion_probability,
         md5_number($overlap_key || c.clip_id) < $overlap_share::UHUGEINT
