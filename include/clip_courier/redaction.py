@@ -14,7 +14,7 @@ import importlib
 import pkgutil
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, reduce
 from importlib import resources
@@ -190,6 +190,21 @@ class Redactor:
             words = shown
         self.masks.update(word for word in words if word in _MASKS)
         return " ".join(words)
+
+    def spoken(self, words: Sequence[str], locale: str) -> list[bool]:
+        """Which of an utterance's words, in their order, identify somebody when they are heard.
+
+        That is what is a name, a number that is dictated, an address or a code; no word is one because few persons say it.
+        """
+        language = locale.split("-")[0].lower()
+        # What a recogniser timed as one word may be several: "j. o. h. n.".
+        pieces = [[_bare(unicodedata.normalize("NFC", t)) for t in _TOKEN.findall(word)] for word in words]
+        flat = [piece for of_word in pieces for piece in of_word]
+        found = [any(is_name(part, language) for part in piece.split("'")) for piece in flat]
+        for start, end, _ in _dictated(flat, language):
+            found[start:end] = [True] * (end - start)
+        marks = iter(found)
+        return [any([next(marks) for _ in of_word]) for of_word in pieces]
 
     def _once(self, words: list[str], language: str) -> list[str]:
         shown = [self._judge(word, language) for word in words]

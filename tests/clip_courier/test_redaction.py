@@ -183,6 +183,28 @@ def test_redact_finds_no_canary_of_the_demo_world(session_stage: Stage, canaries
     assert Path(session_stage.folder, "world").is_dir()
 
 
+# -- what must never be heard ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "locale", "heard"),
+    [
+        ("please call emily johnson at home", "en-US", "please call at home"),
+        ("my number is five five five oh one two three thanks", "en-US", "my number is thanks"),
+        ("the zyzzyva sat on the quoin", "en-US", "the zyzzyva sat on the quoin"),
+        ("mein name ist ernst kaiser", "de-DE", "mein name ist"),
+    ],
+)
+def test_spoken_marks_what_identifies_and_no_rare_word(text: str, locale: str, heard: str) -> None:
+    words = text.split()
+    marks = Redactor({}).spoken(words, locale)
+    assert " ".join(word for word, is_marked in zip(words, marks, strict=True) if not is_marked) == heard
+
+
+def test_spoken_answers_for_every_word_however_it_is_cut() -> None:
+    assert Redactor({}).spoken(["", "j. o. h. n.", "ok", " "], "en-US") == [False, True, False, False]
+
+
 # -- what should be read ---------------------------------------------------------------------------------------
 
 
