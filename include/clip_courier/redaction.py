@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, reduce
 from importlib import resources
+from itertools import accumulate
 from operator import or_
 from pathlib import Path
 from typing import Final
@@ -194,7 +195,7 @@ class Redactor:
     def spoken(self, words: Sequence[str], locale: str) -> list[bool]:
         """Which of an utterance's words, in their order, identify somebody when they are heard.
 
-        That is what is a name, a number that is dictated, an address or a code; no word is one because few persons say it.
+        That is names, dictated numbers, addresses and codes; never a word because few persons say it.
         """
         language = locale.split("-")[0].lower()
         # What a recogniser timed as one word may be several: "j. o. h. n.".
@@ -203,8 +204,8 @@ class Redactor:
         found = [any(is_name(part, language) for part in piece.split("'")) for piece in flat]
         for start, end, _ in _dictated(flat, language):
             found[start:end] = [True] * (end - start)
-        marks = iter(found)
-        return [any([next(marks) for _ in of_word]) for of_word in pieces]
+        ends = list(accumulate(map(len, pieces)))
+        return [any(found[end - len(of_word) : end]) for end, of_word in zip(ends, pieces, strict=True)]
 
     def _once(self, words: list[str], language: str) -> list[str]:
         shown = [self._judge(word, language) for word in words]
