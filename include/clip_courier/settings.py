@@ -106,6 +106,8 @@ class Vendor(_Strict):
     signer_fingerprint: Fingerprint
     public_key: str
     signature: Literal["embedded", "detached"] = "embedded"
+    # What of a hypothesis this vendor reads: known harmless words alone, or all but what identifies somebody.
+    redaction: Literal["strict", "entities"] = "strict"
     sftp_conn_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+$")]
     remote_root: str = "."
 

@@ -10,11 +10,11 @@ import wordfreq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clip_courier.redaction import NAME, NUMBER, WORD, Redactor, harmless_words, is_name
+from clip_courier.known_names import is_name
+from clip_courier.redaction import ADDRESS, EMAIL, MASKS, NAME, NUMBER, WORD, Redactor, harmless_words
 from clip_courier_demo.stage import Stage
 
 LANGUAGES = ("en", "de", "fr", "hi")
-MASKS = {NAME, NUMBER, WORD}
 # As if everybody had said every word of the dictionary: then nothing is rare, and only the other rules are left.
 EVERYTHING = harmless_words({language: frozenset(wordfreq.get_frequency_dict(language)) for language in LANGUAGES})
 
@@ -27,7 +27,8 @@ COMMON = {
 
 
 def redact(text: str, locale: str = "en-US") -> str:
-    return Redactor(EVERYTHING).redact(text, locale)
+    """Without the model: what has to hold whatever a model finds."""
+    return Redactor(EVERYTHING, uses_model=False).redact(text, locale)
 
 
 def cores(text: str) -> list[str]:
@@ -88,13 +89,13 @@ def test_redact_twice_is_once(case: tuple[str, str]) -> None:
 
 @given(st.text(), st.sampled_from(["xx-XX", "tlh", "", "zz", "cy-GB"]))
 def test_redact_masks_everything_without_a_dictionary(text: str, locale: str) -> None:
-    assert set(redact(text, locale).split()) <= MASKS
+    assert set(redact(text, locale).split()) <= set(MASKS)
 
 
 @given(st.lists(st.sampled_from(COMMON["en"]), max_size=10))
 def test_redact_shows_nothing_that_few_people_said(words: list[str]) -> None:
     said = {"en": frozenset(COMMON["en"][:3])}
-    shown = Redactor(harmless_words(said)).redact(" ".join(words), "en-GB")
+    shown = Redactor(harmless_words(said), uses_model=False).redact(" ".join(words), "en-GB")
     assert set(cores(shown)) <= said["en"]
 
 
@@ -137,7 +138,7 @@ def test_redact_shows_nothing_that_few_people_said(words: list[str]) -> None:
 )
 def test_redact_masks_what_identifies_however_often_it_is_said(secret: str) -> None:
     shown = redact(f"please take {secret} now")
-    assert MASKS & set(shown.split())
+    assert set(MASKS) & set(shown.split())
     assert not set(cores(shown)) & (set(cores(secret)) - {"at", "and", "then", "uh"})
 
 
@@ -152,9 +153,9 @@ def test_redact_masks_what_identifies_however_often_it_is_said(secret: str) -> N
         ("zéro six quatre-vingt douze", "fr-FR", NUMBER),
         ("नौ आठ सात छह", "hi-IN", NUMBER),
         ("९८७ ६५४", "hi-IN", NUMBER),
-        ("douze rue de la paix", "fr-FR", WORD),
-        ("in der Hauptstraße", "de-DE", WORD),
-        ("katze punkt haus ät post punkt de", "de-DE", WORD),
+        ("douze rue de la paix", "fr-FR", ADDRESS),
+        ("in der Hauptstraße", "de-DE", f"in der {ADDRESS}"),
+        ("katze punkt haus ät post punkt de", "de-DE", EMAIL),
     ],
 )
 def test_redact_masks_what_is_dictated_in_every_language(text: str, locale: str, expected: str) -> None:
@@ -175,7 +176,7 @@ def test_redact_says_nothing_about_how_long_a_secret_was() -> None:
 def test_redact_finds_no_canary_of_the_demo_world(session_stage: Stage, canaries: list[str]) -> None:
     texts_, seen = [f"please call {canary} now" for canary in canaries], 0
     for locale in ("en-US", "de-DE", "fr-FR", "hi-IN"):
-        redactor = Redactor(EVERYTHING)
+        redactor = Redactor(EVERYTHING, uses_model=False)
         for canary, text in zip(canaries, texts_, strict=True):
             assert canary.lower() not in redactor.redact(text, locale).lower()
             seen += 1
@@ -191,7 +192,7 @@ def test_redact_finds_no_canary_of_the_demo_world(session_stage: Stage, canaries
     [
         ("please call emily johnson at home", "en-US", "please call at home"),
         ("my number is five five five oh one two three thanks", "en-US", "my number is thanks"),
-        ("the zyzzyva sat on the quoin", "en-US", "the zyzzyva sat on the quoin"),
+        ("the sarcophagus stood under the portico", "en-US", "the sarcophagus stood under the portico"),
         ("mein name ist ernst kaiser", "de-DE", "mein name ist"),
     ],
 )
@@ -202,7 +203,7 @@ def test_spoken_marks_what_identifies_and_no_rare_word(text: str, locale: str, h
 
 
 def test_spoken_answers_for_every_word_however_it_is_cut() -> None:
-    assert Redactor({}).spoken(["", "j. o. h. n.", "ok", " "], "en-US") == [False, True, False, False]
+    assert Redactor({}, uses_model=False).spoken(["", "j. o. h. n.", "ok", " "], "en-US") == [False, True, False, False]
 
 
 # -- what should be read ---------------------------------------------------------------------------------------
@@ -237,7 +238,7 @@ def test_redact_drops_punctuation_but_for_the_marks_of_a_sentence() -> None:
 
 
 def test_redact_counts_its_masks() -> None:
-    redactor = Redactor(EVERYTHING)
+    redactor = Redactor(EVERYTHING, uses_model=False)
     redactor.redact("call emily at 5550123, emily", "en-US")
     redactor.redact("the light", "en-US")
     assert redactor.masks == {NAME: 2, NUMBER: 1}
@@ -246,7 +247,7 @@ def test_redact_counts_its_masks() -> None:
 def test_redact_is_fast_enough_for_a_night() -> None:
     """A night's sample has some ten thousand hypotheses of ten words."""
     sentences = [" ".join(COMMON["en"]), "call five five five zero one two at home", "my name is emily johnson"] * 300
-    redactor, words = Redactor(EVERYTHING), sum(len(s.split()) for s in sentences)
+    redactor, words = Redactor(EVERYTHING, uses_model=False), sum(len(s.split()) for s in sentences)
     redactor.redact(sentences[0], "en-US")
     begun = time.process_time()
     for sentence in sentences:
