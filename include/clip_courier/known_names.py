@@ -40,6 +40,13 @@ _NEIGHBOUR_MARGIN: Final = 2.2
 # A name that so many bear is one before another name, however common the word is: "Will Rose", "May Johnson".
 _GIVEN_ZIPF: Final = 3.0
 
+# Somebody is called each of these, and each is said every day of something else.
+_NO_NAMES: Final = frozenset(
+    "monday tuesday wednesday thursday friday saturday sunday mother father sister brother son daughter"
+    " montag dienstag mittwoch donnerstag freitag samstag sonntag mutter vater schwester bruder sohn tochter"
+    " lundi mardi mercredi jeudi vendredi samedi dimanche mère père sœur frère fils fille".split()
+)
+
 _LETTERS = regex.compile(r"[\p{L}\p{M}]+")
 
 
@@ -105,6 +112,8 @@ def _listed() -> Mapping[str, frozenset[str]]:
 
 def _name_zipf(word: str, language: str) -> float | None:
     """How common the name is among those who speak the language; None if nobody is known to be called so."""
+    if word in _NO_NAMES:
+        return None
     counted, languages = _census().get(word), _listed().get(word, frozenset())
     if language == "en" and counted is not None:
         return counted

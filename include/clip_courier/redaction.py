@@ -186,13 +186,18 @@ class Redactor:
         if any(c.isnumeric() for c in word):
             return NUMBER
         plain = bare(word)
-        if self._is_harmless(plain, language):
+        if self._is_harmless(plain, language) or all(c in _HARMLESS_EDGE for c in word):
             return _tidy(word)
         return NAME if any(known_names.is_name(piece, language) for piece in plain.split("'")) else WORD
 
     def _is_harmless(self, plain: str, language: str) -> bool:
         if len(plain) == 1 and plain not in speech_lexicon.LETTER_WORDS.get(language, ()):
             return False
+        if "-" in plain:
+            # "well-known", "fera-t-il": as harmless as its parts, unless they are a name together.
+            parts = [part for part in plain.split("-") if not (language == "fr" and part == "t")]
+            is_name = known_names.is_name("".join(parts), language)
+            return not is_name and len(parts) > 1 and all(self._is_harmless(part, language) for part in parts)
         shown, elisions = self.harmless.get(language, frozenset()), _ELISIONS.get(language, frozenset())
         if plain in shown:
             return not known_names.is_name(plain, language)
@@ -223,13 +228,13 @@ def _tidy(word: str) -> str:
 
 
 def _model_spans(text: str, tokens: Sequence[_Token], language: str) -> list[speech_patterns.Span]:
-    """What the model finds in the text, as spans of its tokens."""
-    spans = []
-    for start, end, mask in recognisers.find(text, language):
-        places = [n for n, token in enumerate(tokens) if token.start < end and start < token.end]
-        if places:
-            spans.append((places[0], places[-1] + 1, mask))
-    return spans
+    """What the model finds in the text, as spans of its tokens; of masks it knows nothing."""
+    return [
+        (place, place + 1, mask)
+        for start, end, mask in recognisers.find(text, language)
+        for place, token in enumerate(tokens)
+        if token.start < end and start < token.end and token.shown not in _RANKS
+    ]
 
 
 def _with_spans(tokens: list[_Token], spans: Sequence[speech_patterns.Span]) -> list[_Token]:

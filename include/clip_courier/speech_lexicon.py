@@ -125,6 +125,7 @@ WRITTEN_ADDRESS: Final = regex.compile(
 STREETS: Final = words_of(
     "street road avenue boulevard lane crescent parkway straße strasse gasse allee rue chemin impasse quai मार्ग गली"
 )
+STREETS_COME_FIRST: Final = words_of("rue chemin impasse quai calle via rua strada corso piazza plaza paseo ulica")
 # The suffixes of the US Postal Service (Publication 28, C1), and others.
 PLACES: Final = words_of(
     "alley annex arcade ave bayou beach bend blvd bluff bottom branch bridge brook brooks burg bypass camp canyon cape"
@@ -139,7 +140,7 @@ PLACES: Final = words_of(
     " route row run shoal shoals shore shores skyway spring springs spur spurs square squares st station stravenue"
     " stream streets summit terrace throughway trace track trafficway trail tunnel turnpike underpass union unions"
     " valley valleys via viaduct view views village villages ville vista walk walks wall way ways well wells yard"
-    " weg platz ring ufer damm gasse place cours allée नगर कॉलोनी"
+    " calle via rua strada corso piazza paseo ulica utca weg platz ring ufer damm gasse place cours allée नगर कॉलोनी"
 )
 STREET_ENDING: Final = regex.compile(
     r"\p{L}{3,}(straße|strasse|gasse|allee|platz|weg|ring|ufer|damm|straat|gatan|katu)"

@@ -313,13 +313,12 @@ def _streets(text: _Text) -> Iterator[Span]:
             if text.has(n, _NUMERAL):
                 start, is_numbered = _first_numeral(text, n), True
                 break
-        is_french = text.language == "fr" or text.words[place] in ("rue", "chemin", "impasse", "quai")
-        end = place + 1
-        if is_french:
-            end = _street_name(text, end)
-        if not is_numbered and (bit & _STREET or text.has(place + 1, _NUMERAL)):
-            is_numbered = bool(bit & _STREET) or is_numbered
-            start = place if is_french else _back(text, place, 2)
+        # "rue de la Paix": the name stands behind.
+        comes_first = text.language == "fr" or text.words[place] in lexicon.STREETS_COME_FIRST
+        end = _street_name(text, place + 1) if comes_first else place + 1
+        if not is_numbered:
+            is_numbered = bool(bit & _STREET) or text.has(end, _NUMERAL)
+            start = place if comes_first else _back(text, place, 2)
         if is_numbered:
             yield start, _end_of_address(text, end), ADDRESS
 
@@ -448,6 +447,9 @@ def _name_behind(text: _Text, end: int) -> int:
     place = end
     while place < len(text.words) and text.words[place] in lexicon.PARTICLES:
         place += 1
+    # "Kate E Miles"
+    if place == end and text.has(place, _LETTER | _LETTER_WORD) and text.has(place + 1, _MAY_BE_NAME):
+        return place + 2
     if text.has(place, _MAY_BE_NAME):
         return place + 1
     # "Grace May has", not "Grace may come".
