@@ -346,7 +346,8 @@ def _make_night(
 ) -> None:
     """The rows of one night, batch by batch, each under the bucket of its person."""
     folder = given.root.night(night)
-    redactor = Redactor(given.vocabulary(folder))
+    # Without the model: of a million transcripts it would take hours, and `strict` shows harmless words alone anyway.
+    redactor = Redactor(given.vocabulary(folder), uses_model=False)
     with Tables() as tables:
         tables.register("ledger_batches", pa.Table.from_pylist([_dated(b.__dict__) for b in batches], _LEDGER_BATCHES))
         # Of an older version a crosswalk may lack a column: it is null there.

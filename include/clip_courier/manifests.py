@@ -262,7 +262,7 @@ def _with_refs(rows: pa.Table, vendor: Vendor, given: Cutting) -> tuple[pa.Table
     ref_of = dict(zip(people, given.pseudonyms.refs(vendor.name, "person", people), strict=True))
     key_of = dict(zip(people, given.pseudonyms.refs(OURSELVES, "person", people), strict=True))
     persons = rows["person_ids"].to_pylist()
-    redactor = Redactor(given.vocabulary())
+    redactor = Redactor(given.vocabulary(), level=vendor.redaction)
     shown = [
         None
         if said is None or is_withheld

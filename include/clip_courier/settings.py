@@ -108,6 +108,8 @@ class Vendor(_Strict):
     signature: Literal["embedded", "detached"] = "embedded"
     # A disguise makes a voice harder to know again, and harder to understand; it makes nobody anonymous.
     voice: Literal["natural", "disguised"] = "natural"
+    # What of a hypothesis this vendor reads: known harmless words alone, or all but what identifies somebody.
+    redaction: Literal["strict", "entities"] = "strict"
     sftp_conn_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+$")]
     remote_root: str = "."
 

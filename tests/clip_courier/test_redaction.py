@@ -1,5 +1,9 @@
 """What may be read of a hypothesis: only words that are known to be harmless, and not even those where they add up."""
 
+import os
+import subprocess
+import sys
+import textwrap
 import time
 import unicodedata
 from pathlib import Path
@@ -10,13 +14,22 @@ import wordfreq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clip_courier.redaction import NAME, NUMBER, WORD, Redactor, harmless_words, is_name
+from clip_courier.known_names import is_name
+from clip_courier.redaction import ADDRESS, EMAIL, MASKS, NAME, NUMBER, WORD, Level, Redactor, harmless_words
+from clip_courier_demo.sentences import PHRASEBOOKS
 from clip_courier_demo.stage import Stage
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks" / "redaction"))
+import labelled
+
 LANGUAGES = ("en", "de", "fr", "hi")
-MASKS = {NAME, NUMBER, WORD}
 # As if everybody had said every word of the dictionary: then nothing is rare, and only the other rules are left.
 EVERYTHING = harmless_words({language: frozenset(wordfreq.get_frequency_dict(language)) for language in LANGUAGES})
+
+# As many as are quick; REDACTION_EXAMPLES asks for more.
+EXAMPLES = int(os.environ.get("REDACTION_EXAMPLES", "200"))
+# A model looks at a hundred texts a second.
+WITH_MODEL = settings(max_examples=EXAMPLES // 8, deadline=None, derandomize=True)
 
 COMMON = {
     "en": "turn on the light in the kitchen please and call my mother at the station tomorrow".split(),
@@ -27,7 +40,8 @@ COMMON = {
 
 
 def redact(text: str, locale: str = "en-US") -> str:
-    return Redactor(EVERYTHING).redact(text, locale)
+    """Without the model: what has to hold whatever a model finds."""
+    return Redactor(EVERYTHING, uses_model=False).redact(text, locale)
 
 
 def cores(text: str) -> list[str]:
@@ -62,7 +76,7 @@ def texts(draw: st.DrawFn) -> tuple[str, str]:
     return language, " ".join(draw(st.lists(hostile_words(language), max_size=14)))
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(texts())
 def test_redact_lets_only_harmless_words_through(case: tuple[str, str]) -> None:
     language, text = case
@@ -70,7 +84,7 @@ def test_redact_lets_only_harmless_words_through(case: tuple[str, str]) -> None:
     left = regex.sub("|".join(MASKS), "", shown)
     assert "@" not in left
     assert not any(c.isnumeric() for c in left)
-    for word in cores(shown):
+    for word in filter(None, "-".join(cores(shown)).split("-")):
         pieces = word.replace("’", "'").split("'")
         assert word.replace("’", "'") in EVERYTHING[language] or any(p in EVERYTHING[language] for p in pieces)
         assert len(pieces) <= 2
@@ -78,7 +92,7 @@ def test_redact_lets_only_harmless_words_through(case: tuple[str, str]) -> None:
         assert word in unicodedata.normalize("NFC", text).lower()
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 @given(texts())
 def test_redact_twice_is_once(case: tuple[str, str]) -> None:
     language, text = case
@@ -86,15 +100,51 @@ def test_redact_twice_is_once(case: tuple[str, str]) -> None:
     assert redact(once, language) == once
 
 
+def places(redactor: Redactor, text: str, locale: str) -> set[int]:
+    """Of the characters that are no space, those that are masked."""
+    found = redactor.findings(text, locale)
+    return {place for one in found for place in range(one.start, one.end) if not text[place].isspace()}
+
+
+@WITH_MODEL
+@given(texts())
+def test_strict_masks_whatever_entities_masks(case: tuple[str, str]) -> None:
+    language, text = case
+    assert places(Redactor(EVERYTHING, "entities"), text, language) <= places(Redactor(EVERYTHING), text, language)
+
+
+@WITH_MODEL
+@given(texts(), st.sampled_from(["strict", "entities"]))
+def test_redact_twice_is_once_with_the_model(case: tuple[str, str], level: Level) -> None:
+    language, text = case
+    redactor = Redactor(EVERYTHING, level)
+    once = redactor.redact(text, language)
+    assert redactor.redact(once, language) == once
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(texts())
+def test_findings_are_the_places_of_the_masks(case: tuple[str, str]) -> None:
+    language, text = case
+    redactor = Redactor(EVERYTHING, uses_model=False)
+    found = redactor.findings(text, language)
+    assert [one.mask for one in found] == [word for word in redactor.redact(text, language).split() if word in MASKS]
+    left = list(text)
+    for one in reversed(found):
+        assert text[one.start : one.end].strip() == text[one.start : one.end] != ""
+        left[one.start : one.end] = f" {one.mask} "
+    assert len("".join(left).split()) == len(redactor.redact(text, language).split())
+
+
 @given(st.text(), st.sampled_from(["xx-XX", "tlh", "", "zz", "cy-GB"]))
 def test_redact_masks_everything_without_a_dictionary(text: str, locale: str) -> None:
-    assert set(redact(text, locale).split()) <= MASKS
+    assert set(redact(text, locale).split()) <= set(MASKS)
 
 
 @given(st.lists(st.sampled_from(COMMON["en"]), max_size=10))
 def test_redact_shows_nothing_that_few_people_said(words: list[str]) -> None:
     said = {"en": frozenset(COMMON["en"][:3])}
-    shown = Redactor(harmless_words(said)).redact(" ".join(words), "en-GB")
+    shown = Redactor(harmless_words(said), uses_model=False).redact(" ".join(words), "en-GB")
     assert set(cores(shown)) <= said["en"]
 
 
@@ -137,7 +187,7 @@ def test_redact_shows_nothing_that_few_people_said(words: list[str]) -> None:
 )
 def test_redact_masks_what_identifies_however_often_it_is_said(secret: str) -> None:
     shown = redact(f"please take {secret} now")
-    assert MASKS & set(shown.split())
+    assert set(MASKS) & set(shown.split())
     assert not set(cores(shown)) & (set(cores(secret)) - {"at", "and", "then", "uh"})
 
 
@@ -152,9 +202,9 @@ def test_redact_masks_what_identifies_however_often_it_is_said(secret: str) -> N
         ("zéro six quatre-vingt douze", "fr-FR", NUMBER),
         ("नौ आठ सात छह", "hi-IN", NUMBER),
         ("९८७ ६५४", "hi-IN", NUMBER),
-        ("douze rue de la paix", "fr-FR", WORD),
-        ("in der Hauptstraße", "de-DE", WORD),
-        ("katze punkt haus ät post punkt de", "de-DE", WORD),
+        ("douze rue de la paix", "fr-FR", ADDRESS),
+        ("in der Hauptstraße", "de-DE", f"in der {ADDRESS}"),
+        ("katze punkt haus ät post punkt de", "de-DE", EMAIL),
     ],
 )
 def test_redact_masks_what_is_dictated_in_every_language(text: str, locale: str, expected: str) -> None:
@@ -175,12 +225,143 @@ def test_redact_says_nothing_about_how_long_a_secret_was() -> None:
 def test_redact_finds_no_canary_of_the_demo_world(session_stage: Stage, canaries: list[str]) -> None:
     texts_, seen = [f"please call {canary} now" for canary in canaries], 0
     for locale in ("en-US", "de-DE", "fr-FR", "hi-IN"):
-        redactor = Redactor(EVERYTHING)
+        redactor = Redactor(EVERYTHING, uses_model=False)
         for canary, text in zip(canaries, texts_, strict=True):
             assert canary.lower() not in redactor.redact(text, locale).lower()
             seen += 1
     assert seen == 4 * len(canaries) > 1000
     assert Path(session_stage.folder, "world").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("text", "locale", "left"),
+    [
+        # Names that are words; "met" before one may be one.
+        ("my name is will", "en-US", "my name is"),
+        ("please ask grace", "en-US", "please ask"),
+        ("i saw rose and mark at the station", "en-US", "i saw and at the station"),
+        ("so Will and May came home", "en-GB", "so and came home"),
+        ("we met grace may at the station", "en-GB", "we met at the station"),
+        # Names from elsewhere, over particles and initials.
+        ("tell adaeze nwachukwu that i called", "en-GB", "tell that i called"),
+        ("it was katie e miles", "en-US", "it was"),
+        ("she saw vincent van der berg there", "en-US", "she saw there"),
+        # After what is said before a name.
+        ("my name is uh stone", "en-US", "my name is uh"),
+        ("ich heiße stein", "de-DE", "ich heiße"),
+        ("guten tag frau stein", "de-DE", "guten tag frau"),
+        ("je m'appelle pierre", "fr-FR", "je m'appelle"),
+        ("मेरा नाम सूरज", "hi-IN", "मेरा नाम"),
+        ("श्री प्रकाश घर पर है", "hi-IN", "श्री घर पर है"),
+        # Dictated.
+        ("my email is red dot house seven at gmail dot com", "en-US", "my email is"),
+        ("mail is m a r k underscore nine at post dot co dot uk", "en-GB", "mail is"),
+        ("the code is double u seven k", "en-US", "the code is"),
+        ("the plate is bravo tango four niner two", "en-US", "the plate is"),
+        ("b as in boy c as in car", "en-US", ""),
+        ("call me at five five um five then zero one", "en-US", "call me at"),
+        ("my pin is four two", "en-US", "my pin is"),
+        ("i was born on may third nineteen eighty", "en-US", "i was born on"),
+        ("i live at twelve high oaks", "en-US", "i live at"),
+        ("it costs fifty three dollars", "en-US", "it costs dollars"),
+        # Written.
+        ("go to http://example.org/you", "en-US", "go to"),
+        ("call (555) 010-9999 x12", "en-US", "call"),
+        ("iban GB29 NWBK 6016 1331 9268 19", "en-US", "iban"),
+        ("from fe80::1ff:fe23:4567:890a", "en-US", "from"),
+        # Disguised: hyphens, apostrophes, hidden characters, other scripts, full width.
+        ("call em-ily now", "en-US", "call now"),
+        ("call j'o'h'n now", "en-US", "call now"),
+        ("call em\u200bily now", "en-US", "call now"),
+        ("call em\u00adily now", "en-US", "call now"),
+        ("call \u0435mily now", "en-US", "call now"),
+        ("call ｅｍｉｌｙ now", "en-US", "call now"),
+        ("call ５５５０１２３ now", "en-US", "call now"),
+        ("call ٥٥٥٠١٢٣ now", "en-US", "call now"),
+    ],
+)
+@pytest.mark.parametrize("level", ["strict", "entities"])
+def test_redact_masks_what_tries_to_pass(text: str, locale: str, left: str, level: Level) -> None:
+    redactor = Redactor(EVERYTHING, level)
+    shown = [word for word in redactor.redact(text, locale).split() if word not in MASKS]
+    assert shown == [word for word in left.split() if word in shown]
+    if level == "entities":
+        # Not more than that either; the model may take one word for another.
+        assert len(left.split()) - len(shown) <= 1
+
+
+def test_entities_shows_rare_words_and_strict_does_not() -> None:
+    text = "the sarcophagus stood under the portico"
+    assert Redactor({}, "entities").redact(text, "en-US") == text
+    said = {"en": frozenset({"the", "stood", "under"})}
+    assert Redactor(said, "strict", uses_model=False).redact(text, "en-US") == f"the {WORD} stood under the {WORD}"
+
+
+@pytest.mark.parametrize("locale", ["de-DE", "hi-IN", "cy-GB", "xx"])
+def test_entities_is_strict_where_there_is_no_model(locale: str) -> None:
+    text = "und das licht ist an emily घर xyzzy"
+    assert Redactor({}, "entities").redact(text, locale) == Redactor({}).redact(text, locale)
+    assert set(Redactor({}, "entities").redact(text, locale).split()) <= set(MASKS)
+
+
+def test_no_language_calls_anybody_and_no_model_is_loaded_before_a_text() -> None:
+    """Whatever a library would like to fetch: no socket is opened, no installer is run, for any language."""
+    script = """
+        import sys
+        seen = []
+        watched = ("socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.system", "os.posix_spawn")
+        sys.addaudithook(lambda event, args: seen.append(event) if event in watched else None)
+        from clip_courier import courier, recognisers
+        from clip_courier.redaction import Redactor
+        assert not {"spacy", "presidio_analyzer"} & set(sys.modules)
+        for locale in ("de-DE", "hi-IN", "xx", "fr-FR", "en-US"):
+            Redactor({}, "entities").redact("mail emily@example.com, 10.0.0.1, www.example.com, emily johnson", locale)
+        assert "spacy" in sys.modules
+        recognisers._MODELS["de"] = "de_core_news_sm"
+        try:
+            Redactor({}, "entities").redact("hallo", "de-DE")
+        except OSError:
+            pass
+        else:
+            raise SystemExit("a model that is not installed was used")
+        assert not seen, seen
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, timeout=120)
+
+
+# -- how much is found -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("redactor", "count", "least"),
+    [(Redactor(EVERYTHING, uses_model=False), 400, 0.95), (Redactor(EVERYTHING, "entities"), 40, 0.75)],
+    ids=["strict", "entities"],
+)
+@pytest.mark.parametrize("form", labelled.FORMS[1:])
+def test_direct_identifiers_are_found_in_what_a_recogniser_writes(
+    redactor: Redactor, count: int, least: float, form: labelled.Form
+) -> None:
+    """On the half that no rule was written by, with an allow-list of every word; docs/redaction.md has figures."""
+    spans = found = 0
+    for sentence in labelled.sentences("held_out", count):
+        text, labels = sentence.text(form)
+        masked = {place for one in redactor.findings(text, "en-US") for place in range(one.start, one.end)}
+        for start, end, kind in labels:
+            if kind in labelled.DIRECT:
+                spans += 1
+                found += len(masked & set(range(start, end))) >= 0.8 * (end - start)
+    assert spans >= count
+    assert found / spans >= least
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_redact_leaves_what_everybody_says(language: str) -> None:
+    """The demo's everyday sentences, without their slots: of their words fewer than 2 in 100 are masked."""
+    said = [regex.sub(r"\{\w+\}", "", line) for line in PHRASEBOOKS[language].everyday]
+    shown = [redact(text, language).split() for text in said]
+    words = sum(len(text.split()) for text in said)
+    assert words > 100
+    assert sum(word in MASKS for text in shown for word in text) < 0.02 * words, shown
 
 
 # -- what must never be heard ----------------------------------------------------------------------------------
@@ -191,7 +372,7 @@ def test_redact_finds_no_canary_of_the_demo_world(session_stage: Stage, canaries
     [
         ("please call emily johnson at home", "en-US", "please call at home"),
         ("my number is five five five oh one two three thanks", "en-US", "my number is thanks"),
-        ("the zyzzyva sat on the quoin", "en-US", "the zyzzyva sat on the quoin"),
+        ("the sarcophagus stood under the portico", "en-US", "the sarcophagus stood under the portico"),
         ("mein name ist ernst kaiser", "de-DE", "mein name ist"),
     ],
 )
@@ -202,7 +383,7 @@ def test_spoken_marks_what_identifies_and_no_rare_word(text: str, locale: str, h
 
 
 def test_spoken_answers_for_every_word_however_it_is_cut() -> None:
-    assert Redactor({}).spoken(["", "j. o. h. n.", "ok", " "], "en-US") == [False, True, False, False]
+    assert Redactor({}, uses_model=False).spoken(["", "j. o. h. n.", "ok", " "], "en-US") == [False, True, False, False]
 
 
 # -- what should be read ---------------------------------------------------------------------------------------
@@ -237,7 +418,7 @@ def test_redact_drops_punctuation_but_for_the_marks_of_a_sentence() -> None:
 
 
 def test_redact_counts_its_masks() -> None:
-    redactor = Redactor(EVERYTHING)
+    redactor = Redactor(EVERYTHING, uses_model=False)
     redactor.redact("call emily at 5550123, emily", "en-US")
     redactor.redact("the light", "en-US")
     assert redactor.masks == {NAME: 2, NUMBER: 1}
@@ -246,7 +427,7 @@ def test_redact_counts_its_masks() -> None:
 def test_redact_is_fast_enough_for_a_night() -> None:
     """A night's sample has some ten thousand hypotheses of ten words."""
     sentences = [" ".join(COMMON["en"]), "call five five five zero one two at home", "my name is emily johnson"] * 300
-    redactor, words = Redactor(EVERYTHING), sum(len(s.split()) for s in sentences)
+    redactor, words = Redactor(EVERYTHING, uses_model=False), sum(len(s.split()) for s in sentences)
     redactor.redact(sentences[0], "en-US")
     begun = time.process_time()
     for sentence in sentences:
