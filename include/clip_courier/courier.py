@@ -98,11 +98,19 @@ class Courier:
         )
 
     def validate(self, night: date) -> Outcome:
-        """Stage 2: Great Expectations over the sample."""
+        """Stage 2: every row of the landing window judged, and Great Expectations over its counts and the sample."""
         from clip_courier import quality
 
+        folder, policy = self._root.night(night), self._policy()
         with self._working(f"night-{night}"):
-            return _logged(quality.validate(self._root.night(night), self._landing, self._policy(), self._progress))
+            given = quality.Validation(
+                landing=self._landing,
+                policy=policy,
+                pseudonyms=self._pseudonyms(night),
+                oldest=selection.oldest_partition(selection.selected_at(folder), policy),
+                progress=self._progress,
+            )
+            return _logged(quality.validate(folder, given))
 
     def manifest(self, night: date, vendor: str | None = None) -> Outcome:
         """Stage 3: batches without raw columns, for every vendor or for one."""

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
@@ -50,10 +51,27 @@ _CONTRACTS = {"clips": CLIPS, "consent_events": CONSENT_EVENTS, "persons": PERSO
 _PARTITION = re.compile(r"(?:^|/)recorded_date=(\d{4}-\d{2}-\d{2})/")
 
 
+# What DuckDB calls the columns that number rows; a file of landing may have such columns of its own.
+_NUMBERS = ("filename", "file_row_number")
+
+
 @dataclass(frozen=True)
-class _File:
+class LandingFile:
+    """`place`: below its relation's folder. Size in bytes; `changed_ns` is None where the store does not say."""
+
     path: str
+    place: str
     partition: date | None
+    size: int
+    changed_ns: int | None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Files with how many rows each has; `is_together`: DuckDB reads and numbers them, so they may be many."""
+
+    files: tuple[tuple[LandingFile, int], ...]
+    is_together: bool
 
 
 class Landing:
@@ -80,14 +98,51 @@ class Landing:
             LandingUnreadable: a file is not Parquet, or turns out to be damaged in the block.
             LandingSchemaBroken: a column is missing or has another type than the contract's.
         """
+        inside = [f.path for f in self.clip_files(oldest)]
+        outside = (f.path for f in self._list("clips") if f.partition is not None and f.partition < oldest)
+        with self._attached(tables, {"clips": inside, **self._people()}):
+            yield sum(self._footer(path).num_rows for path in outside)
+
+    def clip_files(self, oldest: date) -> list[LandingFile]:
+        """The files of the partitions of `oldest` and later, and of those whose name is no date.
+
+        Raises:
+            LandingMissing: there is none.
+        """
         clips = self._list("clips")
-        inside = [f.path for f in clips if f.partition is None or f.partition >= oldest]
+        inside = [f for f in clips if f.partition is None or f.partition >= oldest]
         if not inside:
             newest = max((f.partition for f in clips if f.partition), default=None)
             raise LandingMissing(f"no partition clips/recorded_date=… since {oldest}; the newest is {newest or 'none'}")
-        outside = (f.path for f in clips if f.partition is not None and f.partition < oldest)
-        with self._attached(tables, {"clips": inside, **self._people()}):
-            yield sum(self._footer(path).num_rows for path in outside)
+        return inside
+
+    def readings(self, files: Sequence[LandingFile]) -> list[Reading]:
+        """Files of clips in parts that can be attached at once: together where DuckDB reads them, else one by one.
+
+        Raises:
+            LandingUnreadable, LandingSchemaBroken: as `attached` does; each footer is read here, and once.
+        """
+        footers = {file: self._footer(file.path) for file in files}
+        schemas = {file: self._checked(file.path, footer, CLIPS) for file, footer in footers.items()}
+        # A file may have columns of its own by the names that DuckDB gives to its numbers.
+        odd = [f for f in files if not self._is_local or {name.lower() for name in schemas[f].names} & set(_NUMBERS)]
+        parts = [[f for f in files if f not in odd], *([f] for f in odd)]
+        return [Reading(tuple((f, footers[f].num_rows) for f in part), part[0] not in odd) for part in parts if part]
+
+    @contextmanager
+    def attached_clips(self, tables: Tables, reading: Reading) -> Iterator[None]:
+        """`clips`, of these files alone, and numbered: `filename` is the file's path, `file_row_number` from 0 on.
+
+        Raises:
+            LandingUnreadable: a file turns out to be damaged in the block.
+        """
+        paths = [file.path for file, _ in reading.files]
+        with self._undamaged(paths), scratch_folder("landing") as folder:
+            if reading.is_together:
+                self._attach(tables, "clips", paths, folder, is_numbered=True)
+            else:
+                tables.register("clips", self._numbered(paths[0]))
+            yield
 
     @contextmanager
     def attached_people(self, tables: Tables) -> Iterator[None]:
@@ -161,7 +216,7 @@ class Landing:
             # Links that lead in a circle lead nowhere.
             return False
 
-    def _list(self, relation: str) -> list[_File]:
+    def _list(self, relation: str) -> list[LandingFile]:
         """The Parquet files of a relation; what a writer hides (`_temporary/`, `.part`) is not finished."""
         folder = f"{self._base}/{relation}"
         try:
@@ -173,7 +228,7 @@ class Landing:
             inner = info.path.removeprefix(folder).lstrip("/")
             is_hidden = any(part[0] in "._" for part in inner.split("/"))
             if info.type == pafs.FileType.File and inner.endswith(".parquet") and not is_hidden:
-                found.append(_File(info.path, _partition_of(inner)))
+                found.append(LandingFile(info.path, inner, _partition_of(inner), info.size, info.mtime_ns))
         return sorted(found, key=lambda f: f.path)
 
     def _people(self) -> dict[str, Sequence[str]]:
@@ -185,22 +240,29 @@ class Landing:
 
     @contextmanager
     def _attached(self, tables: Tables, files: Mapping[str, Sequence[str]]) -> Iterator[None]:
+        every = [path for paths in files.values() for path in paths]
         for name, paths in files.items():
             for path in paths:
-                for problem in schema_problems(self._schema(path), _CONTRACTS[name]):
-                    raise LandingSchemaBroken(f"{self._relative(path)}: {problem}")
-        with scratch_folder("landing") as folder:
-            try:
-                for name, paths in files.items():
-                    self._attach(tables, name, paths, folder)
-                yield
-            except QueryFailed:
-                damaged = next((p for paths in files.values() for p in paths if not self._is_whole(p)), None)
-                if damaged is None:
-                    raise
-                raise LandingUnreadable(f"{self._relative(damaged)} is damaged") from None
+                self._checked(path, self._footer(path), _CONTRACTS[name])
+        with self._undamaged(every), scratch_folder("landing") as folder:
+            for name, paths in files.items():
+                self._attach(tables, name, paths, folder)
+            yield
 
-    def _attach(self, tables: Tables, name: str, paths: Sequence[str], folder: Path) -> None:
+    @contextmanager
+    def _undamaged(self, paths: Sequence[str]) -> Iterator[None]:
+        """A statement that fails over damaged files is told as what it is."""
+        try:
+            yield
+        except QueryFailed:
+            damaged = next((path for path in paths if not self._is_whole(path)), None)
+            if damaged is None:
+                raise
+            raise LandingUnreadable(f"{self._relative(damaged)} is damaged") from None
+
+    def _attach(
+        self, tables: Tables, name: str, paths: Sequence[str], folder: Path, *, is_numbered: bool = False
+    ) -> None:
         contract = _CONTRACTS[name]
         if not self._is_local:
             # It brings pandas along: 50 MiB that only a landing zone behind a URL needs.
@@ -211,7 +273,23 @@ class Landing:
             return
         # An empty file with the contract's schema gives a nullable column that a file lacks its name and type.
         pq.write_table(contract.empty_table(), folder / f"{name}.parquet")
-        tables.view(name, [folder / f"{name}.parquet", *paths])
+        tables.view(name, [folder / f"{name}.parquet", *paths], is_numbered=is_numbered)
+
+    def _numbered(self, path: str) -> pa.Table:
+        """The contract's columns of one file, as it has them, and its rows' numbers; in memory."""
+        try:
+            with self._files.open_input_file(path) as stream:
+                file = pq.ParquetFile(stream)
+                names = [name for name in CLIPS.names if name in file.schema_arrow.names]
+                rows = file.read(columns=names).select(names)
+        except (pa.ArrowException, OSError) as error:
+            raise QueryFailed(f"relation clips: {type(error).__name__}") from None
+        for lacking in (f for f in CLIPS if f.name not in names):
+            rows = rows.append_column(lacking, pa.nulls(rows.num_rows, lacking.type))
+        numbers = (pa.repeat(path, rows.num_rows), pa.array(np.arange(rows.num_rows)))
+        for name, values in zip(_NUMBERS, numbers, strict=True):
+            rows = rows.append_column(name, values)
+        return rows
 
     def _footer(self, path: str) -> pq.FileMetaData:
         try:
@@ -220,11 +298,15 @@ class Landing:
         except (pa.ArrowException, OSError) as error:
             raise LandingUnreadable(f"{self._relative(path)} is not a Parquet file") from error
 
-    def _schema(self, path: str) -> pa.Schema:
+    def _checked(self, path: str, footer: pq.FileMetaData, contract: pa.Schema) -> pa.Schema:
+        """The columns of a file that can be read as the contract says."""
         try:
-            return self._footer(path).schema.to_arrow_schema()
+            schema = footer.schema.to_arrow_schema()
         except pa.ArrowException as error:
             raise LandingUnreadable(f"{self._relative(path)} has columns of a kind that cannot be read") from error
+        for problem in schema_problems(schema, contract):
+            raise LandingSchemaBroken(f"{self._relative(path)}: {problem}")
+        return schema
 
     def _is_whole(self, path: str) -> bool:
         """Read to the end; asked only when something has failed."""

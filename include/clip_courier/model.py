@@ -302,6 +302,11 @@ class Root:
         return self.facts / "forgotten.json"
 
     @property
+    def inspected(self) -> Path:
+        """What was found of each landing partition when it was judged last: hashes of ids, and broken rows by key."""
+        return self.crosswalk / "landing"
+
+    @property
     def data_docs(self) -> Path:
         return self.path / "data_docs"
 
@@ -355,7 +360,7 @@ class Root:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SettingsInvalid(f"root {self.path}: cannot be a folder: {error.strerror}") from None
-        for private in (self.crosswalk, self.returns, self.recalled, self.sealed):
+        for private in (self.crosswalk, self.returns, self.recalled, self.inspected, self.sealed):
             private.mkdir(parents=True, exist_ok=True)
             # Where we may only read (the API server), what is right already is left alone.
             if stat.S_IMODE(private.stat().st_mode) != 0o700:
@@ -394,6 +399,16 @@ class NightFolder:
     def rejected(self) -> Path:
         """Row keys and reasons of what validation refused."""
         return self.public / "rejected.parquet"
+
+    @property
+    def landing_rejected(self) -> Path:
+        """Row keys and reasons of what the rules reject in the landing window."""
+        return self.public / "landing_rejected.parquet"
+
+    @property
+    def landing_counts(self) -> Path:
+        """Rows of each landing partition, and how many of them break each rule."""
+        return self.public / "landing_counts.parquet"
 
     @property
     def assigned(self) -> Path:

@@ -1,32 +1,31 @@
-"""Stage 2, `validate`: Great Expectations judges the night's sample row by row.
+"""Stage 2, `validate`: Great Expectations over what was counted in the landing zone, and over the sample row by row.
 
-What it sees are facts without a value that identifies anyone (sql/facts.sql), and what it returns are row keys. A row
-that fails is rejected with its reasons; a night of which too much fails is a broken contract and stops.
+What it sees are counts, and facts without a value that identifies anyone (sql/facts.sql); what it returns are row keys.
+A row that breaks a rule is rejected with its reasons; a landing zone or a night of which too much does is a broken
+contract and stops.
 """
 
 import json
 import logging
-import re
-import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime, time
-from html import escape
-from pathlib import Path
-from typing import Any
+from datetime import UTC, date, datetime, time
+from typing import Any, Final
 
-import langcodes
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import pycountry
 
-from clip_courier import audio
+from clip_courier import audio, data_docs
 from clip_courier.errors import AudioUnusable, ContractBroken
+from clip_courier.inspection import Inspected, inspect, teach
 from clip_courier.landing import Landing
-from clip_courier.model import NightFolder, Outcome, Progress, write_parquet, write_text
+from clip_courier.model import NightFolder, Outcome, Progress, silent, whole_file, write_text
+from clip_courier.pseudonyms import Pseudonyms
+from clip_courier.rules import LANDING_RULES, RULES, Over
 from clip_courier.settings import Policy
 from clip_courier.tables import Tables
 
@@ -40,111 +39,160 @@ _PROBED = pa.schema(
         ("measured_channels", pa.int64()),
     ]
 )
-_COUNTRIES = sorted(country.alpha_2 for country in pycountry.countries)
-# No subtag of one letter: what follows it (`x-` above all) is anybody's to fill, and a registry says nothing about it.
-_TAG = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{2,8})*", re.ASCII)
+# Rows of the sample that are in memory at once.
+_ROWS_AT_ONCE: Final = 50_000
+
+# Row → the codes of the rules that it breaks.
+Failed = dict[int, list[str]]
 
 
 @dataclass(frozen=True)
-class Rule:
-    """One expectation of the sample: `reason` is the code of a row that fails it."""
+class Validation:
+    """What `validate` needs beside the night; `oldest`: the first partition that the night's selection read."""
 
-    reason: str
-    expectation: str
-    column: str
-    values: Mapping[str, Any]
-
-
-# The one declaration of what a row must be. What stands in a column that leaves must look like what it claims to be.
-RULES: Sequence[Rule] = (
-    Rule("duplicate_clip_id", "ExpectColumnValuesToBeInSet", "copies", {"value_set": [1]}),
-    Rule("bad_product", "ExpectColumnValuesToMatchRegex", "product", {"regex": r"\A[a-z][a-z0-9_-]{1,31}\Z"}),
-    # Like a word of a hypothesis, the name of a product leaves only when enough persons share it.
-    Rule("rare_product", "ExpectColumnValuesToBeInSet", "is_product_common", {"value_set": [True]}),
-    Rule("bad_activation", "ExpectColumnValuesToBeInSet", "activation", {"value_set": ["call", "button", "wake_word"]}),
-    Rule("bad_locale", "ExpectColumnValuesToBeInSet", "is_locale_known", {"value_set": [True]}),
-    Rule("bad_country", "ExpectColumnValuesToBeInSet", "country", {"value_set": _COUNTRIES}),
-    Rule("bad_duration", "ExpectColumnValuesToBeBetween", "duration_ms", {"min_value": 1, "max_value": 2**31 - 1}),
-    Rule(
-        "bad_sample_rate", "ExpectColumnValuesToBeBetween", "sample_rate_hz", {"min_value": 4_000, "max_value": 192_000}
-    ),
-    Rule("bad_channels", "ExpectColumnValuesToBeBetween", "channels", {"min_value": 1, "max_value": 8}),
-    # A null passes every other expectation. Columns that are not here were asked for by `select`.
-    Rule("bad_sample_rate", "ExpectColumnValuesToNotBeNull", "sample_rate_hz", {}),
-    Rule("bad_channels", "ExpectColumnValuesToNotBeNull", "channels", {}),
-    Rule("bad_hypothesis_rank", "ExpectColumnValuesToBeInSet", "has_sound_ranks", {"value_set": [True]}),
-    Rule("bad_hypothesis_text", "ExpectColumnValuesToBeInSet", "has_texts", {"value_set": [True]}),
-    Rule("bad_confidence", "ExpectColumnValuesToBeInSet", "has_sound_confidences", {"value_set": [True]}),
-    Rule("audio_missing", "ExpectColumnValuesToBeInSet", "is_audio_there", {"value_set": [True]}),
-    Rule("audio_hash_mismatch", "ExpectColumnValuesToBeInSet", "is_audio_the_one", {"value_set": [True]}),
-    Rule("audio_corrupt", "ExpectColumnValuesToBeInSet", "is_audio_whole", {"value_set": [True]}),
-    Rule("audio_mismatch", "ExpectColumnValuesToBeInSet", "is_audio_as_described", {"value_set": [True]}),
-)
+    landing: Landing
+    policy: Policy
+    pseudonyms: Pseudonyms
+    oldest: date
+    progress: Progress = silent
 
 
-def validate(folder: NightFolder, landing: Landing, policy: Policy, progress: Progress) -> Outcome:
-    """Write `validated.parquet`, `rejected.parquet`, the counts and the Data Docs of the night.
+def validate(folder: NightFolder, given: Validation) -> Outcome:
+    """Write `validated.parquet`, the rejected rows of landing and sample, the counts and the Data Docs of the night.
 
     Raises:
         StageMissing: the night was not selected.
-        ContractBroken: more of the sample fails than the policy allows; no `validated.parquet` is written.
+        LandingMissing, LandingUnreadable, LandingSchemaBroken: nothing was written.
+        ContractBroken: more rows break a rule than policy allows; no `validated.parquet` is written.
     """
     if folder.validated.exists():
         done = json.loads(folder.quality.read_text(encoding="utf-8"))
         return Outcome("validate", done, [f"validate: night {folder.night} was validated before"], is_new=False)
-    selected = pq.read_table(folder.require(folder.selected, "select"))
-    failed = (
-        _judge(_facts(selected, landing, policy.disclosure.vocabulary_k, progress), folder) if selected.num_rows else {}
+    selected = folder.require(folder.selected, "select")
+    over = given.policy.quality.over()
+    inspected = inspect(folder, given.landing, given.oldest, over, given.pseudonyms, given.progress)
+    judge = _Judge(folder.night)
+    counts = _landing_counts(folder, inspected, over)
+    exceeded = judge.exceeded(counts["landing_rules"])
+    for rule in counts["landing_rules"]:
+        rule["is_over"] = rule["reason"] in exceeded
+    stopped = [rule for rule in counts["landing_rules"] if rule["is_over"] and rule["action"] == "stop"]
+    if stopped:
+        data_docs.build(judge.context, folder.data_docs, counts)
+        raise ContractBroken(_told_why(stopped, inspected))
+    with whole_file(folder.validated) as partial:
+        with whole_file(folder.rejected) as rejected:
+            reasons, good, bad = _split(pq.ParquetFile(selected), folder, given, judge, partial, rejected)
+        counts |= {"rows": good + bad, "validated": good, "rejected": bad, "reasons": dict(sorted(reasons.items()))}
+        write_text(json.dumps(counts, indent=2) + "\n", folder.quality)
+        data_docs.build(judge.context, folder.data_docs, counts)
+        if bad / max(good + bad, 1) > given.policy.quality.max_rejected_share:
+            raise ContractBroken(
+                f"night {folder.night}: {bad} of {good + bad} rows fail validation, more than the"
+                f" {given.policy.quality.max_rejected_share:.0%} that policy allows; most often:"
+                f" {max(sorted(reasons), key=reasons.__getitem__)}"
+            )
+    return Outcome("validate", counts, _told(counts))
+
+
+# -- what is said ----------------------------------------------------------------------------------------------
+
+
+def _landing_counts(folder: NightFolder, inspected: Inspected, over: Mapping[str, Over]) -> dict[str, Any]:
+    rules = [
+        {
+            "reason": rule.reason,
+            "rows": inspected.of(rule.reason),
+            "share": inspected.of(rule.reason) / max(inspected.rows, 1),
+            "max_share": over[rule.reason].max_share,
+            "max_rows": over[rule.reason].max_rows,
+            "limit": over[rule.reason].limit,
+            "action": over[rule.reason].action,
+        }
+        for rule in LANDING_RULES
+    ]
+    landing = {name: getattr(inspected, name) for name in ("rows", "partitions", "judged_now", "rejected")}
+    return {"night": folder.night.isoformat(), "landing": landing, "landing_rules": rules}
+
+
+def _told_why(stopped: Sequence[Mapping[str, Any]], inspected: Inspected) -> str:
+    """The rule that most rows break, and the names of the others."""
+    worst = max(stopped, key=lambda rule: rule["share"])
+    others = [rule["reason"] for rule in stopped if rule is not worst]
+    day = inspected.most_in(worst["reason"])
+    where = f"partition {day}" if day else "partitions without a date"
+    also = f"; over theirs as well: {', '.join(others)}" if others else ""
+    return (
+        f"landing: {worst['rows']} of {inspected.rows} rows ({worst['share']:.4%}) break the rule {worst['reason']},"
+        f" more than the {worst['limit']} that quality.yaml allows, most of them in {where}{also}"
     )
-    keys = dict(zip(selected.column("row").to_pylist(), selected.column("clip_key").to_pylist(), strict=True))
-    rejected = [{"clip_key": keys[row], "reasons": reasons} for row, reasons in sorted(failed.items())]
-    write_parquet(pa.Table.from_pylist(rejected, REJECTED), folder.rejected)
-    counts = _counts(folder, selected.num_rows, failed)
-    write_text(json.dumps(counts, indent=2) + "\n", folder.quality)
-    if folder.data_docs.exists():
-        write_text(_front_page(counts, folder.data_docs), folder.data_docs / "index.html")
-    share = len(failed) / max(selected.num_rows, 1)
-    if share > policy.quality.max_rejected_share:
-        raise ContractBroken(
-            f"night {folder.night}: {len(failed)} of {selected.num_rows} rows fail validation, more than the"
-            f" {policy.quality.max_rejected_share:.0%} that policy allows; most often: {_most_often(failed)}"
-        )
-    keep = pc.invert(pc.is_in(selected.column("row"), pa.array(list(failed), pa.int64())))
-    write_parquet(selected.filter(keep), folder.validated)
-    reasons = counts["reasons"] or "none"
-    told = f"validate: {counts['validated']} of {counts['rows']} rows are good; rejected: {reasons}"
-    return Outcome("validate", counts, [told.replace("{", "").replace("}", "").replace("'", "")])
 
 
-def _counts(folder: NightFolder, rows: int, failed: dict[int, list[str]]) -> dict[str, Any]:
-    reasons = Counter(code for codes in failed.values() for code in codes)
-    return {
-        "night": folder.night.isoformat(),
-        "rows": rows,
-        "validated": rows - len(failed),
-        "rejected": len(failed),
-        "reasons": dict(sorted(reasons.items())),
-    }
+def _told(counts: Mapping[str, Any]) -> list[str]:
+    landing = counts["landing"]
+    reasons = ", ".join(f"{reason}: {rows}" for reason, rows in counts["reasons"].items())
+    return [
+        f"validate: {counts['validated']} of {counts['rows']} rows are good; rejected: {reasons or 'none'}",
+        f"validate: {landing['rejected']} of {landing['rows']} rows of landing are rejected, in"
+        f" {landing['partitions']} partitions, {landing['judged_now']} of them judged now",
+        *_table(counts["landing_rules"]),
+    ]
 
 
-def _most_often(failed: dict[int, list[str]]) -> str:
-    codes = [code for reasons in failed.values() for code in reasons]
-    return max(sorted(set(codes)), key=codes.count)
+def _table(rules: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The rules that some row of landing breaks."""
+    lines = [
+        f"  {rule['reason']:<20} {rule['rows']:>10} {rule['share']:>9.4%} {rule['limit']:>12}"
+        f"  {rule['action']}{', OVER' if rule['is_over'] else ''}"
+        for rule in rules
+        if rule["rows"]
+    ]
+    return [f"  {'rule':<20} {'rows':>10} {'share':>9} {'at most':>12}  action", *lines] if lines else []
 
 
-def _facts(selected: pa.Table, landing: Landing, k: int, progress: Progress) -> pa.Table:
-    probed = _probe(selected, landing, progress)
-    locales = {locale for locale in selected.column("locale").to_pylist() if _is_tag(locale)}
+# -- the sample ------------------------------------------------------------------------------------------------
+
+
+def _split(
+    selected: pq.ParquetFile, folder: NightFolder, given: Validation, judge: "_Judge", validated: Any, rejected: Any
+) -> tuple[Counter[str], int, int]:
+    """Write the good rows into one file, keys and reasons of the others into another; reasons, good rows, bad rows."""
+    refused = pq.read_table(folder.landing_rejected)
+    reasons: Counter[str] = Counter()
+    good = bad = 0
+    with ExitStack() as files:
+        goods = files.enter_context(pq.ParquetWriter(validated, selected.schema_arrow, compression="zstd"))
+        bads = files.enter_context(pq.ParquetWriter(rejected, REJECTED, compression="zstd"))
+        for batch in selected.iter_batches(_ROWS_AT_ONCE):
+            rows = pa.Table.from_batches([batch])
+            failed = judge.failed(_facts(rows, given))
+            _add_landing(failed, rows, refused)
+            is_bad = pc.is_in(rows["row"], pa.array(list(failed), pa.int64()))
+            goods.write_table(rows.filter(pc.invert(is_bad)))
+            told = [failed[row] for row in rows["row"].filter(is_bad).to_pylist()]
+            bads.write_table(pa.table([rows["clip_key"].filter(is_bad), told], schema=REJECTED))
+            reasons.update(code for codes in told for code in codes)
+            good, bad = good + rows.num_rows - len(failed), bad + len(failed)
+    return reasons, good, bad
+
+
+def _add_landing(failed: Failed, rows: pa.Table, refused: pa.Table) -> None:
+    """What the pass over the landing zone has against a clip holds against it in the sample."""
+    at = pc.index_in(rows["clip_key"], refused["row_key"].combine_chunks())
+    is_refused = pc.is_valid(at)
+    codes = refused["reasons"].take(at.filter(is_refused)).to_pylist()
+    for row, found in zip(rows["row"].filter(is_refused).to_pylist(), codes, strict=True):
+        known = failed.setdefault(row, [])
+        known += [code for code in found if code not in known]
+
+
+def _facts(selected: pa.Table, given: Validation) -> pa.Table:
+    probed = _probe(selected, given.landing, given.progress)
     with Tables() as tables:
         tables.register("selected", selected)
         tables.register("probed", probed)
-        tables.register("known_tags", pa.table({"locale": pa.array(sorted(locales), pa.string())}))
-        return tables.run("facts", {"k": k})
-
-
-def _is_tag(locale: str) -> bool:
-    """Well-formed BCP 47, and every subtag registered."""
-    return bool(_TAG.fullmatch(locale)) and bool(langcodes.tag_is_valid(locale))
+        teach(tables, pc.unique(selected["locale"]))
+        return tables.run("facts", {"k": given.policy.disclosure.vocabulary_k})
 
 
 def _probe(selected: pa.Table, landing: Landing, progress: Progress) -> pa.Table:
@@ -171,126 +219,150 @@ def _probe(selected: pa.Table, landing: Landing, progress: Progress) -> pa.Table
     return pa.Table.from_pylist(found, _PROBED)
 
 
-def _judge(facts: pa.Table, folder: NightFolder) -> dict[int, list[str]]:
-    """Row → the codes of the rules that it fails, as Great Expectations finds them; builds the Data Docs."""
-    _say_nothing()
-    # Two seconds and 200 MB: imported where it is used, so that a DAG file or another verb does not pay for it.
-    import great_expectations as gx
-    import great_expectations.expectations as gxe
-    from great_expectations.data_context.types.base import (
-        DataContextConfig,
-        InMemoryStoreBackendDefaults,
-        ProgressBarsConfig,
-    )
+# -- Great Expectations ----------------------------------------------------------------------------------------
 
-    # In memory, and without the site in a temporary folder that it would have by itself.
-    config = DataContextConfig(store_backend_defaults=InMemoryStoreBackendDefaults())
-    context = gx.get_context(mode="ephemeral", project_config=config)
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    suite = gx.ExpectationSuite(name="sample")
-    for rule in RULES:
-        kind = getattr(gxe, rule.expectation)
-        suite.add_expectation(kind(column=rule.column, meta={"reason": rule.reason}, notes=rule.reason, **rule.values))
-    asset = context.data_sources.add_pandas("night").add_dataframe_asset("sample")
-    definition = context.validation_definitions.add(
-        gx.ValidationDefinition(
-            name="sample", data=asset.add_batch_definition_whole_dataframe("rows"), suite=context.suites.add(suite)
+
+class _Judge:
+    """Great Expectations in memory: one suite over the counts of landing, one over the rows of the sample."""
+
+    def __init__(self, night: date) -> None:
+        # What it logs may quote what it judges; its results say all that is needed.
+        theirs = logging.getLogger("great_expectations")
+        theirs.handlers, theirs.propagate = [logging.NullHandler()], False
+        # Nine seconds of the processor and 200 MB: once a night, and not for a DAG file or another verb.
+        import great_expectations as gx
+        from great_expectations.data_context.types.base import (
+            DataContextConfig,
+            InMemoryStoreBackendDefaults,
+            ProgressBarsConfig,
         )
-    )
-    # Keys only: a value that fails may be what identifies someone.
-    keys_only = {
-        "result_format": "COMPLETE",
-        "unexpected_index_column_names": ["row", "clip_key"],
-        "exclude_unexpected_values": True,
-        "include_unexpected_rows": False,
-        "return_unexpected_index_query": False,
-    }
-    # Named for the night, so that a second run writes the same pages.
-    midnight = datetime.combine(folder.night, time.min, UTC)
-    result = definition.run(
-        batch_parameters={"dataframe": facts.to_pandas()},
-        result_format=keys_only,
-        run_id=gx.RunIdentifier(run_name=folder.night.isoformat(), run_time=midnight),
-    )
-    _build_data_docs(context, folder.data_docs)
-    return _failed_rows(result)
+
+        # Without the site in a temporary folder that it would have by itself.
+        config = DataContextConfig(store_backend_defaults=InMemoryStoreBackendDefaults())
+        self.context = gx.get_context(mode="ephemeral", project_config=config)
+        self.context.variables.progress_bars = ProgressBarsConfig(globally=False)
+        self._source = self.context.data_sources.add_pandas("night")
+        # Named for the night, so that a second run writes the same pages.
+        midnight = datetime.combine(night, time.min, UTC)
+        self._run_id = gx.RunIdentifier(run_name=night.isoformat(), run_time=midnight)
+        self._sample: Any = None
+        self._seen: Any = None
+
+    def exceeded(self, rules: Sequence[Mapping[str, Any]]) -> set[str]:
+        """The rules of landing that more rows break than policy allows."""
+        import great_expectations.expectations as gxe
+        import pandas as pd
+
+        expectations = [
+            gxe.ExpectColumnMaxToBeBetween(
+                column=rule["reason"],
+                max_value=rule["max_rows"] if rule["max_share"] is None else rule["max_share"],
+                meta={"reason": rule["reason"]},
+                notes=f"{'rows' if rule['max_share'] is None else 'share of rows'}; above: {rule['action']}",
+            )
+            for rule in rules
+        ]
+        judged = {rule["reason"]: [rule["rows"] if rule["max_share"] is None else rule["share"]] for rule in rules}
+        result = self._definition("landing", expectations).run(
+            batch_parameters={"dataframe": pd.DataFrame(judged)}, run_id=self._run_id
+        )
+        for one in result.results:
+            _check_judged(one)
+        return {one.expectation_config.meta["reason"] for one in result.results if not one.success}
+
+    def failed(self, facts: pa.Table) -> Failed:
+        """Of some rows of the sample those that break a rule; what is shown in the end is of all of them together."""
+        import great_expectations.expectations as gxe
+
+        if self._sample is None:
+            expectations = [
+                getattr(gxe, one.kind)(column=one.column, meta={"reason": rule.reason}, notes=rule.reason, **one.values)
+                for rule in RULES
+                for one in rule.expectations
+            ]
+            self._sample = self._definition("sample", expectations)
+        # Keys only: a value that fails may be what identifies someone.
+        keys_only = {
+            "result_format": "COMPLETE",
+            "unexpected_index_column_names": ["row", "clip_key"],
+            "exclude_unexpected_values": True,
+            "include_unexpected_rows": False,
+            "return_unexpected_index_query": False,
+        }
+        result = self._sample.run(
+            batch_parameters={"dataframe": facts.to_pandas()}, result_format=keys_only, run_id=self._run_id
+        )
+        failed = _failed_rows(result)
+        self._keep(result)
+        return failed
+
+    def _definition(self, name: str, expectations: Sequence[Any]) -> Any:
+        import great_expectations as gx
+
+        asset = self._source.add_dataframe_asset(name)
+        suite = self.context.suites.add(gx.ExpectationSuite(name=name, expectations=expectations))
+        return self.context.validation_definitions.add(
+            gx.ValidationDefinition(name=name, data=asset.add_batch_definition_whole_dataframe("rows"), suite=suite)
+        )
+
+    def _keep(self, result: Any) -> None:
+        """In the store, one result of the whole sample stands for those of its parts; the keys are in our own file."""
+        for one in result.results:
+            for name in ("unexpected_index_list", "partial_unexpected_index_list"):
+                one.result.pop(name, None)
+        if self._seen is not None:
+            for before, one in zip(self._seen.results, result.results, strict=True):
+                _add(one, before)
+            result.success = all(one.success for one in result.results)
+            good = sum(one.success for one in result.results)
+            result.statistics |= {
+                "successful_expectations": good,
+                "unsuccessful_expectations": len(result.results) - good,
+                "success_percent": good / len(result.results) * 100,
+            }
+            store = self.context.validation_results_store
+            (key,) = (key for key in store.list_keys() if key.expectation_suite_identifier.name == "sample")
+            store.set(key, result)
+        self._seen = result
 
 
-def _say_nothing() -> None:
-    """What Great Expectations logs may quote what it judges; its results say all that is needed."""
-    theirs = logging.getLogger("great_expectations")
-    theirs.handlers, theirs.propagate = [logging.NullHandler()], False
+def _add(one: Any, before: Any) -> None:
+    """Add the counts of an expectation's result over other rows."""
+    one.success = one.success and before.success
+    for name in ("element_count", "unexpected_count", "missing_count"):
+        if name in one.result:
+            one.result[name] += before.result[name]
+    elements, missing = one.result["element_count"], one.result.get("missing_count", 0)
+    unexpected = one.result["unexpected_count"]
+    for name, part, whole in (
+        ("missing_percent", missing, elements),
+        ("unexpected_percent", unexpected, elements - missing),
+        ("unexpected_percent_nonmissing", unexpected, elements - missing),
+        ("unexpected_percent_total", unexpected, elements),
+    ):
+        if name in one.result:
+            one.result[name] = part / whole * 100 if whole else 0.0
 
 
-def _failed_rows(result: Any) -> dict[int, list[str]]:
-    failed: dict[int, list[str]] = {}
+def _check_judged(one: Any) -> None:
+    if one.exception_info and one.exception_info.get("raised_exception"):
+        raise ContractBroken(f"the rule {one.expectation_config.meta['reason']} could not be judged")
+
+
+def _failed_rows(result: Any) -> Failed:
+    failed: Failed = {}
     for one in result.results:
-        raised = one.exception_info.get("raised_exception") if one.exception_info else False
-        if raised or (not one.success and "unexpected_index_list" not in one.result):
-            raise ContractBroken(f"the rule {one.expectation_config.meta['reason']} could not be judged")
-        for group in one.result.get("unexpected_index_list") or []:
-            for row in group["row"] if isinstance(group["row"], list) else [group["row"]]:
-                reasons = failed.setdefault(int(row), [])
-                if one.expectation_config.meta["reason"] not in reasons:
-                    reasons.append(one.expectation_config.meta["reason"])
+        _check_judged(one)
+        reason = one.expectation_config.meta["reason"]
+        if not one.success and "unexpected_index_list" not in one.result:
+            raise ContractBroken(f"the rule {reason} could not be judged")
+        for row in _rows(one.result.get("unexpected_index_list") or []):
+            reasons = failed.setdefault(row, [])
+            if reason not in reasons:
+                reasons.append(reason)
     return failed
 
 
-# The pages load scripts, styles and pictures from elsewhere, and opening one would tell strangers about it. What only
-# works with them goes too.
-_DEAD = re.compile(
-    r"<script\b.*?</script>|<style\b.*?</style>|<link\b[^>]*>|<img\b[^>]*>|<footer\b.*?</footer>|<title></title>",
-    re.IGNORECASE | re.DOTALL,
-)
-_HEAD = """<head><meta charset="UTF-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<style>
-body {font: 1rem/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 64rem; padding: 0 1.5rem}
-:root {color-scheme: light dark}
-table {border-collapse: collapse; margin: .3rem 0 1rem}
-td, th {border: 1px solid #8886; padding: .3rem .7rem; text-align: left; vertical-align: top}
-td.count {text-align: right; font-variant-numeric: tabular-nums}
-h4, h5 {font-size: 1.15rem; margin: 1.2rem 0 .2rem} h6 {font-size: 1rem; margin: .8rem 0 .2rem}
-.badge {border: 1px solid #8886; border-radius: .3rem; padding: 0 .3rem; font-family: ui-monospace, monospace}
-.text-danger {color: #c33} .fa-times::before {content: "✘"} .fa-check-circle::before {content: "✔"; color: #384}
-.col-lg-2, .navbar-brand, .modal, .cooltip .top, [data-toggle=collapse] {display: none}
-nav.navbar {height: auto !important}
-ol.breadcrumb {list-style: none; padding: 0; display: flex; gap: 1rem}
-</style>"""
-
-
-def _build_data_docs(context: Any, folder: Path) -> None:
-    """The site is built aside and appears whole, in the place of an earlier one."""
-    aside = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(aside, ignore_errors=True)
-    store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(aside)}
-    context.add_data_docs_site(
-        "night", {"class_name": "SiteBuilder", "store_backend": store, "show_how_to_buttons": False}
-    )
-    context.build_data_docs(site_names=["night"])
-    shutil.rmtree(aside / "static", ignore_errors=True)
-    for page in aside.rglob("*.html"):
-        text = _DEAD.sub("", page.read_text(encoding="utf-8"))
-        page.write_text(text.replace("<head>", _HEAD, 1), encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
-
-
-def _front_page(counts: Mapping[str, Any], folder: Path) -> str:
-    """The index that Great Expectations writes is drawn by scripts from elsewhere; this one is plain."""
-    column_of = {rule.reason: rule.column for rule in RULES}
-    rows = "".join(
-        f"<tr><td>{escape(reason)}</td><td>{escape(column_of[reason])}</td><td class=count>{clips}</td></tr>"
-        for reason, clips in counts["reasons"].items()
-    )
-    pages = sorted(page.relative_to(folder).as_posix() for page in folder.rglob("*.html") if page.name != "index.html")
-    links = "".join(f'<li><a href="{escape(page)}">{escape(page.split("/")[0])}</a></li>' for page in pages)
-    return f"""<!DOCTYPE html>
-<html lang="en">{_HEAD}<title>Validation of {counts["night"]}</title></head>
-<body><h4>Validation of the night of {counts["night"]}</h4>
-<p>{counts["validated"]} of {counts["rows"]} rows are good, {counts["rejected"]} are rejected.
-A row may fail several rules.</p>
-<table><tr><th>reason</th><th>column judged</th><th>rows</th></tr>{rows}</table>
-<p>Which rows: <code>rejected.parquet</code> in the night's folder, by key. What was judged:</p><ul>{links}</ul>
-</body></html>
-"""
+def _rows(groups: Sequence[Mapping[str, Any]]) -> Iterator[int]:
+    for group in groups:
+        yield from map(int, group["row"] if isinstance(group["row"], list) else [group["row"]])

@@ -138,7 +138,7 @@ def _draw(night: date, now: datetime, given: Selection) -> tuple[pa.Table, dict[
     sampling, taken = given.policy.sampling, given.taken()
     with (
         Tables() as tables,
-        given.landing.attached(tables, _oldest_partition(now, given.policy)) as outside,
+        given.landing.attached(tables, oldest_partition(now, given.policy)) as outside,
     ):
         tables.register("taken", taken)
         tables.register("set_aside", given.set_aside())
@@ -261,8 +261,14 @@ def _of_all_hashes(share: float) -> str:
     return str(min(int(share * 2**128), 2**128 - 1))
 
 
-def _oldest_partition(now: datetime, policy: Policy) -> date:
-    """With a day of slack: a recording just after midnight may lie in the partition of the day before."""
+def selected_at(folder: NightFolder) -> datetime:
+    """What "now" was when the night was selected; raises StageMissing."""
+    told = json.loads(folder.require(folder.funnel, "select").read_text(encoding="utf-8"))
+    return datetime.fromisoformat(told["now"])
+
+
+def oldest_partition(now: datetime, policy: Policy) -> date:
+    """The first that is read, with a day of slack: a recording just after midnight may lie in the day before."""
     return (utc(now) - timedelta(days=policy.sampling.retention_days + 1)).date()
 
 
@@ -328,7 +334,7 @@ def refusals(landing: Landing, policy: Policy, now: datetime, clips: pa.Table) -
 
 def said_by_many(landing: Landing, policy: Policy, now: datetime) -> dict[str, frozenset[str]]:
     """Language → the words that at least `vocabulary_k` distinct persons said in the landing window."""
-    with Tables() as tables, landing.attached(tables, _oldest_partition(now, policy)):
+    with Tables() as tables, landing.attached(tables, oldest_partition(now, policy)):
         rows = tables.run("vocabulary", {"k": policy.disclosure.vocabulary_k})
     words: dict[str, set[str]] = {}
     for language, word in zip(rows.column("language").to_pylist(), rows.column("word").to_pylist(), strict=True):

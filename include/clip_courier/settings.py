@@ -28,6 +28,7 @@ from pydantic import (
 
 from clip_courier.errors import ConnectionInvalid, ConnectionMissing, SettingsInvalid, VendorUnknown
 from clip_courier.model import Connection, Root
+from clip_courier.rules import LANDING_RULES, Action, Over
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -233,10 +234,45 @@ class Disclosure(_Strict):
     beep_margin_ms: Annotated[int, Field(ge=0, le=1000)] = 100
 
 
+class Threshold(_Strict):
+    """How many rows of the landing window may break a rule, and what happens when more do.
+
+    `stop`: the night stops. `quarantine`: the rows are rejected, as they are under `stop`, and nothing more.
+    `warn`: they are counted and not rejected.
+    """
+
+    action: Action
+    max_share: Annotated[float, Field(ge=0, le=1)] | None = None
+    max_rows: Annotated[int, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _check_one(self) -> Self:
+        if (self.max_share is None) == (self.max_rows is None):
+            raise ValueError("needs either `max_share` or `max_rows`")
+        return self
+
+
 class Quality(_Strict):
-    """The share of a night's sample that may be rejected before the night is stopped as a broken contract."""
+    """The share of a night's sample that may be rejected before the night is stopped as a broken contract.
+
+    `landing`: thresholds of the rules for the landing zone that differ from those of clip_courier/rules.py.
+    """
 
     max_rejected_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    landing: dict[str, Threshold] = {}
+
+    @model_validator(mode="after")
+    def _check_rules(self) -> Self:
+        known = [rule.reason for rule in LANDING_RULES]
+        for unknown in sorted(self.landing.keys() - set(known)):
+            close = get_close_matches(unknown, known, n=1)
+            raise ValueError(f"`landing`: there is no rule {unknown}{f'; did you mean {close[0]}?' if close else ''}")
+        return self
+
+    def over(self) -> dict[str, Over]:
+        """Of each rule for the landing zone, what happens above how much."""
+        given = {reason: Over(t.action, t.max_share, t.max_rows) for reason, t in self.landing.items()}
+        return {rule.reason: given.get(rule.reason, rule.over) for rule in LANDING_RULES if rule.over}
 
 
 @dataclass(frozen=True)

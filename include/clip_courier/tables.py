@@ -48,15 +48,28 @@ class Tables:
         """Let statements read an Arrow table (or dataset) under `name`."""
         self._connection.register(name, rows)
 
-    def view(self, name: str, files: Sequence[Path | str]) -> None:
-        """Let statements read Parquet files, columns matched by name, under `name`."""
+    def view(self, name: str, files: Sequence[Path | str], *, is_numbered: bool = False) -> None:
+        """Let statements read Parquet files, columns matched by name, under `name`.
+
+        `is_numbered`: with each row's `filename` and `file_row_number`; no file may have columns of these names.
+        """
         try:
             # A name is a name, also when it holds a character that DuckDB would expand.
             names = [re.sub(r"[*?\[]", r"[\g<0>]", str(f)) for f in files]
-            relation = self._connection.read_parquet(names, union_by_name=True, hive_partitioning=False)
+            relation = self._connection.read_parquet(
+                names,
+                union_by_name=True,
+                hive_partitioning=False,
+                filename=is_numbered,
+                file_row_number=is_numbered,
+            )
             relation.create_view(name, replace=True)
         except duckdb.Error as error:
             raise QueryFailed(f"relation {name}: {_safe(error)}") from None
+
+    def macro(self, name: str, columns: Sequence[str], expression: str) -> None:
+        """Let statements call an expression of ours, over columns, by name."""
+        self._connection.execute(f"CREATE OR REPLACE TEMP MACRO {name}({', '.join(columns)}) AS {expression}")
 
     def run(self, statement: str, values: Mapping[str, object] | None = None) -> pa.Table:
         """Run sql/<statement>.sql and return its rows; an error never carries a value of a row.

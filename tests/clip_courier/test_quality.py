@@ -7,29 +7,34 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from clip_courier import quality
 from clip_courier.errors import ContractBroken, StageMissing
 from clip_courier.landing import Landing
-from clip_courier.model import NightFolder, Outcome, Root, silent, write_parquet
-from clip_courier.settings import Policy, Quality, load_settings
+from clip_courier.model import CLIPS, NightFolder, Outcome, Root, write_parquet
+from clip_courier.quality import Validation
+from clip_courier.rules import LANDING_RULES, Expectation, Rule
+from clip_courier.settings import Quality, Threshold, load_settings
 from conftest import NIGHT
-from selected_rows import everything_written, row, sound, table
+from selected_rows import PSEUDONYMS, everything_written, row, sound, table
 
 # In every value that may identify; the second is a word by itself, for places where punctuation is not allowed.
 CANARY, CANARY_WORD = "Zoe Quandlebrook", "quandlebrook"
 CANARIES = re.compile(rb"quandle|QNDL", re.IGNORECASE)
+SUITES = ("landing", "sample")
 KEY = re.compile(r"[a-z2-7]{32}")
-RULES = tuple(quality.RULES)
+# What the sample is judged by: each expectation, with the rule that it is of.
+EXPECTATIONS = [(rule, one) for rule in quality.RULES for one in rule.expectations]
 
 WHOLE = sound(900)
 HEARD = {"rank": 1, "text": "turn on the light", "confidence": 0.9, "engine": "e"}
@@ -113,11 +118,22 @@ class Judged:
         return {one["clip_key"]: one["reasons"] for one in rejected}
 
 
-def policy(max_rejected_share: float) -> Policy:
-    return replace(load_settings({}).policy(), quality=Quality(max_rejected_share=max_rejected_share))
+def given(landing: Path | str, max_rejected_share: float = 1.0, **landing_rules: Threshold) -> Validation:
+    """Over a landing zone of one partition with a good row, where it has none of its own."""
+    partition = Path(landing) / "clips" / f"recorded_date={NIGHT - timedelta(days=1)}"
+    if not partition.exists() and Path(landing).exists():
+        write_clips(landing, [row(999_999, Path(landing), b"")])
+    quality = Quality(max_rejected_share=max_rejected_share, landing=landing_rules)
+    policy = replace(load_settings({}).policy(), quality=quality)
+    return Validation(Landing(str(landing)), policy, PSEUDONYMS, NIGHT - timedelta(days=90))
 
 
-def lay_out(base: Path) -> tuple[NightFolder, Landing, dict[str, str]]:
+def write_clips(landing: Path | str, rows: Sequence[Mapping[str, Any]], name: str = "a") -> None:
+    partition = Path(landing) / "clips" / f"recorded_date={NIGHT - timedelta(days=1)}"
+    write_parquet(pa.Table.from_pylist([dict(one) for one in rows], CLIPS), partition / f"{name}.parquet")
+
+
+def lay_out(base: Path) -> tuple[NightFolder, Path, dict[str, str]]:
     """A landing zone with every case, and `selected.parquet` over it; returns the key of every case's row."""
     landing = base / "landing"
     folder = Root(base / "var", str(landing)).night(NIGHT)
@@ -136,7 +152,7 @@ def lay_out(base: Path) -> tuple[NightFolder, Landing, dict[str, str]]:
             (landing / "audio" / rows[-1]["audio_uri"]).write_bytes(b"")
             rows[-1]["audio_sha256"] = hashlib.sha256(b"").hexdigest()
     write_parquet(table(rows), folder.selected)
-    return folder, Landing(str(landing)), keys
+    return folder, landing, keys
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +167,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
     root.addHandler(listener)
     root.setLevel(logging.DEBUG)
     try:
-        outcome = quality.validate(folder, landing, policy(1.0), silent)
+        outcome = quality.validate(folder, given(landing))
     finally:
         root.removeHandler(listener)
         root.setLevel(level)
@@ -168,18 +184,20 @@ def test_validate_gives_a_row_the_reason_that_it_has(judged: Judged, case: str) 
 
 
 def test_validate_has_a_case_for_every_rule() -> None:
-    assert {rule.reason for rule in RULES} == {*BY_HAND.values(), *(r for r, _, _ in CASES.values() if r)}
+    assert {rule.reason for rule, _ in EXPECTATIONS} == {*BY_HAND.values(), *(r for r, _, _ in CASES.values() if r)}
 
 
-@pytest.mark.parametrize("place", range(len(RULES)))
+@pytest.mark.parametrize("place", range(len(EXPECTATIONS)))
 def test_validate_needs_every_rule(judged: Judged, place: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without one of them, some row that is rejected for its reason alone would pass."""
-    monkeypatch.setattr(quality, "RULES", [*RULES[:place], *RULES[place + 1 :]])
-    refused = {key for key, reasons in judged.reasons().items() if reasons == [RULES[place].reason]}
+    reason = EXPECTATIONS[place][0].reason
+    others = [*EXPECTATIONS[:place], *EXPECTATIONS[place + 1 :]]
+    monkeypatch.setattr(quality, "RULES", [Rule(rule.reason, expectations=(one,)) for rule, one in others])
+    refused = {key for key, reasons in judged.reasons().items() if reasons == [reason]}
     folder = Root(tmp_path, judged.folder.root.landing).night(NIGHT)
     selected = pq.read_table(judged.folder.selected).to_pylist()
     write_parquet(table(one for one in selected if one["clip_key"] in refused), folder.selected)
-    quality.validate(folder, Landing(judged.folder.root.landing), policy(1.0), silent)
+    quality.validate(folder, given(judged.folder.root.landing))
     assert pq.read_table(folder.validated).num_rows > 0
 
 
@@ -202,7 +220,7 @@ def test_validate_gives_a_row_all_its_reasons(tmp_path: Path) -> None:
     folder = Root(tmp_path / "var", str(landing)).night(NIGHT)
     wrong = row(1, landing, product="X", country="ZZ", audio_sha256="0" * 64)
     write_parquet(table([wrong]), folder.selected)
-    quality.validate(folder, Landing(str(landing)), policy(1.0), silent)
+    quality.validate(folder, given(landing))
     (rejected,) = pq.read_table(folder.rejected).to_pylist()
     assert rejected["reasons"] == ["bad_product", "bad_country", "audio_hash_mismatch"]
 
@@ -210,7 +228,7 @@ def test_validate_gives_a_row_all_its_reasons(tmp_path: Path) -> None:
 def test_validate_of_an_empty_sample_is_empty(tmp_path: Path) -> None:
     folder = Root(tmp_path / "var", str(tmp_path)).night(NIGHT)
     write_parquet(table([]), folder.selected)
-    outcome = quality.validate(folder, Landing(str(tmp_path)), policy(0.1), silent)
+    outcome = quality.validate(folder, given(tmp_path, 0.1))
     assert (outcome.counts["rows"], outcome.counts["rejected"]) == (0, 0)
     assert pq.read_table(folder.validated).num_rows == pq.read_table(folder.rejected).num_rows == 0
 
@@ -218,12 +236,12 @@ def test_validate_of_an_empty_sample_is_empty(tmp_path: Path) -> None:
 def test_validate_needs_a_sample(tmp_path: Path) -> None:
     folder = Root(tmp_path / "var", str(tmp_path)).night(NIGHT)
     with pytest.raises(StageMissing, match="select has not been run"):
-        quality.validate(folder, Landing(str(tmp_path)), policy(0.5), silent)
+        quality.validate(folder, given(tmp_path, 0.5))
 
 
 def test_validate_again_does_nothing(judged: Judged) -> None:
     before = {path: path.stat().st_mtime_ns for path in judged.folder.root.path.rglob("*")}
-    again = quality.validate(judged.folder, Landing("/nowhere"), policy(0.01), silent)
+    again = quality.validate(judged.folder, given("/nowhere", 0.01))
     assert not again.is_new
     assert again.counts == judged.outcome.counts
     assert {path: path.stat().st_mtime_ns for path in judged.folder.root.path.rglob("*")} == before
@@ -238,7 +256,7 @@ def test_validate_stops_a_night_of_which_too_much_fails(tmp_path: Path) -> None:
     bad = [row(n, landing, locale=f"{CANARY} {n}") for n in range(3)]
     write_parquet(table([*bad, *(row(n, landing) for n in range(3, 6))]), folder.selected)
     with pytest.raises(ContractBroken) as broken:
-        quality.validate(folder, Landing(str(landing)), policy(0.49), silent)
+        quality.validate(folder, given(landing, 0.49))
     assert "3 of 6 rows fail validation, more than the 49%" in str(broken.value)
     assert "bad_locale" in str(broken.value)
     assert not CANARIES.search(repr(broken.value).encode())
@@ -247,18 +265,19 @@ def test_validate_stops_a_night_of_which_too_much_fails(tmp_path: Path) -> None:
     assert pq.read_table(folder.rejected).num_rows == 3
     assert (folder.data_docs / "index.html").exists()
     # Half is half: the limit itself is allowed.
-    outcome = quality.validate(folder, Landing(str(landing)), policy(0.5), silent)
+    outcome = quality.validate(folder, given(landing, 0.5))
     assert outcome.is_new
     assert pq.read_table(folder.validated).num_rows == 3
 
 
 def test_validate_stops_when_a_rule_cannot_be_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rule = quality.Rule("bad_product", "ExpectColumnValuesToMatchRegex", "no_such_column", {"regex": "x"})
+    missing = Expectation("ExpectColumnValuesToMatchRegex", "no_such_column", {"regex": "x"})
+    rule = Rule("bad_product", expectations=(missing,))
     monkeypatch.setattr(quality, "RULES", [rule])
     folder = Root(tmp_path / "var", str(tmp_path / "landing")).night(NIGHT)
     write_parquet(table([row(1, tmp_path / "landing")]), folder.selected)
     with pytest.raises(ContractBroken, match="bad_product could not be judged"):
-        quality.validate(folder, Landing(str(tmp_path / "landing")), policy(1.0), silent)
+        quality.validate(folder, given(tmp_path / "landing"))
     assert not folder.validated.exists()
 
 
@@ -288,9 +307,9 @@ def test_validate_leaves_nothing_of_great_expectations_behind(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     folder = Root(tmp_path / "var", str(tmp_path / "landing")).night(NIGHT)
     write_parquet(table([row(1, tmp_path / "landing")]), folder.selected)
-    quality.validate(folder, Landing(str(tmp_path / "landing")), policy(1.0), silent)
-    # DuckDB's scratch folder is ours, and gone.
-    assert [Path(name).name for name in made if not Path(name).name.startswith("courier-overflow-")] == []
+    quality.validate(folder, given(tmp_path / "landing"))
+    # Scratch folders are ours, and gone.
+    assert [Path(name).name for name in made if not Path(name).name.startswith("courier-")] == []
     assert not any(Path(name).exists() for name in made)
     assert {path.name for path in tmp_path.iterdir()} == {"var", "landing"}
     assert {path.name for path in folder.root.data_docs.iterdir()} == {NIGHT.isoformat()}
@@ -319,7 +338,7 @@ def pages(judged: Judged) -> list[Path]:
 
 
 def test_data_docs_load_nothing_and_run_nothing(judged: Judged) -> None:
-    assert len(pages(judged)) == 3
+    assert len(pages(judged)) == 5
     assert {path.suffix for path in judged.folder.data_docs.rglob("*") if path.is_file()} == {".html"}
     for path in pages(judged):
         text = path.read_text(encoding="utf-8")
@@ -345,13 +364,20 @@ def test_data_docs_lead_from_page_to_page(judged: Judged) -> None:
 
 
 def test_data_docs_tell_the_counts_in_a_browser(judged: Judged, tmp_path: Path) -> None:
-    texts = {path.name: _shown(path, tmp_path) for path in pages(judged)}
+    results = {suite: next(judged.folder.data_docs.glob(f"validations/{suite}/**/*.html")) for suite in SUITES}
+    shown = {"front": judged.folder.data_docs / "index.html", **results}
+    texts = {name: _shown(path, tmp_path) for name, path in shown.items()}
     reasons: Mapping[str, int] = json.loads(judged.folder.quality.read_text(encoding="utf-8"))["reasons"]
     for reason, clips in reasons.items():
-        assert re.search(rf"<td>{reason}</td><td>\w+</td><td class=\"?count\"?>{clips}</td>", texts["index.html"])
-    validation = next(text for name, text in texts.items() if name not in ("index.html", "sample.html"))
-    assert "values must match this regular expression" in validation
-    assert validation.count("fa-times") > len(reasons) / 2
+        assert re.search(rf"<td>{reason}</td><td>\w+</td><td class=\"?count\"?>{clips}</td>", texts["front"])
+    assert "values must match this regular expression" in texts["sample"]
+    assert texts["sample"].count("fa-times") > len(reasons) / 2
+    # Of landing, where all is well, every rule with its threshold.
+    for rule in LANDING_RULES:
+        assert rule.over
+        assert rule.reason in texts["landing"]
+        assert f"<td>{rule.reason}</td>" in texts["front"]
+    assert texts["landing"].count("fa-check-circle") > len(LANDING_RULES)
 
 
 def _shown(page: Path, profile: Path) -> str:
@@ -367,9 +393,11 @@ def test_data_docs_of_a_second_run_replace_those_of_the_first(tmp_path: Path) ->
     folder = Root(tmp_path / "var", str(landing)).night(NIGHT)
     write_parquet(table([row(1, landing, country="ZZ")]), folder.selected)
     with pytest.raises(ContractBroken):
-        quality.validate(folder, Landing(str(landing)), policy(0.1), silent)
+        quality.validate(folder, given(landing, 0.1))
     first = sorted(folder.data_docs.rglob("*"))
-    quality.validate(folder, Landing(str(landing)), policy(1.0), silent)
+    quality.validate(folder, given(landing))
     assert sorted(folder.data_docs.rglob("*")) == first
-    (validation,) = folder.data_docs.glob("validations/**/*.html")
-    assert datetime.strptime(validation.parent.name, "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC).date() == NIGHT
+    of_suites = list(folder.data_docs.glob("validations/**/*.html"))
+    assert len(of_suites) == len(SUITES)
+    for page in of_suites:
+        assert datetime.strptime(page.parent.name, "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC).date() == NIGHT

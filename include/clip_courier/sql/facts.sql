@@ -1,25 +1,22 @@
 -- What validation judges, one row a row of the sample: nothing in it names a person, a recording or what was said.
--- Reads: selected, probed (row, audio_problem, measured_ms, measured_sample_rate_hz, measured_channels), known_tags
--- (the locales that are well-formed and registered).
+-- Reads: selected, probed (row, audio_problem, measured_ms, measured_sample_rate_hz, measured_channels),
+-- known_locales, known_countries, and what a rule of rules.py says in SQL, under the fact's name.
 SELECT
     s.row,
     s.clip_key,
     s.product,
     s.activation,
     s.locale,
-    s.country,
     s.duration_ms,
     s.sample_rate_hz,
     s.channels,
     s.copies,
     s.product_persons >= $k AS is_product_common,
-    s.locale IN (SELECT locale FROM known_tags) AS is_locale_known,
-    coalesce(len(list_filter(s.hypotheses, lambda h: h.rank IS NULL OR h.rank < 1)) = 0
-        AND len(list_distinct(list_transform(s.hypotheses, lambda h: h.rank))) = len(s.hypotheses), TRUE)
-        AS has_sound_ranks,
-    coalesce(len(list_filter(s.hypotheses, lambda h: h.text IS NULL)) = 0, TRUE) AS has_texts,
-    coalesce(len(list_filter(s.hypotheses, lambda h: h.confidence IS NULL
-        OR NOT h.confidence BETWEEN 0 AND 1)) = 0, TRUE) AS has_sound_confidences,
+    is_locale_known(s.locale) IS TRUE AS is_locale_known,
+    is_country_known(s.country) IS TRUE AS is_country_known,
+    has_sound_ranks(s.hypotheses) IS TRUE AS has_sound_ranks,
+    has_texts(s.hypotheses) IS TRUE AS has_texts,
+    has_sound_confidences(s.hypotheses) IS TRUE AS has_sound_confidences,
     coalesce(p.audio_problem NOT IN ('audio_missing', 'audio_outside', 'audio_too_large'), TRUE) AS is_audio_there,
     coalesce(p.audio_problem <> 'audio_hash_mismatch', TRUE) AS is_audio_the_one,
     coalesce(p.audio_problem NOT IN ('audio_corrupt', 'audio_empty'), TRUE) AS is_audio_whole,

@@ -1,0 +1,2 @@
+-- Reads: clips.
+SELECT DISTINCT locale FROM clips WHERE locale IS NOT NULL
