@@ -5,6 +5,7 @@ redacted. A batch is cut by size. What joins it to persons stays in its crosswal
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,24 +19,15 @@ import pyarrow.parquet as pq
 
 from clip_courier import audio
 from clip_courier.assignment import LEFT_OUT, assign
-from clip_courier.batch_files import read_crosswalk, rows_except
+from clip_courier.batch_files import WITHHELD, manifest_of, read_crosswalk, rows_except
+from clip_courier.disclosure import SMALL_GROUP, Gate, grouped, left_out_of
 from clip_courier.errors import AudioUnusable, GateClosed
 from clip_courier.landing import Landing
 from clip_courier.ledger import MANIFESTED, Batch, Ledger
-from clip_courier.model import (
-    MANIFEST,
-    Manifest,
-    NightFolder,
-    Outcome,
-    Progress,
-    batch_id_of,
-    write_parquet,
-    write_text,
-)
+from clip_courier.model import CLIPS, MANIFEST, NightFolder, Outcome, Progress, batch_id_of, write_parquet, write_text
 from clip_courier.pseudonyms import OURSELVES, Pseudonyms
 from clip_courier.redaction import Redactor
 from clip_courier.settings import Vendor
-from clip_courier.tables import Tables
 
 # Room in a sealed batch for what is not a clip: the tar's end and its padding to records of 10 KiB, header and README,
 # Parquet's footer, and what OpenPGP puts around it all.
@@ -46,6 +38,18 @@ _OVERHEAD_PER_CLIP_BYTES = 1024 + 128 + 512
 # packet; gpg's parts have 8 KiB (RFC 4880 §4.2.2.4 demands at least 512 bytes of the first).
 _BYTES_PER_PART_LENGTH = 1024
 _HYPOTHESES = MANIFEST.field("hypotheses").type
+# The raw row, as this stage reads it; whatever else stands beside these columns goes no further.
+RAW = pa.schema(
+    [
+        *CLIPS,
+        pa.field("person_ids", pa.list_(pa.string())),
+        pa.field("stratum", pa.string()),
+        pa.field("inclusion_probability", pa.float64()),
+        pa.field("is_for_two", pa.bool_()),
+        pa.field("is_withheld", pa.bool_()),
+        pa.field("clip_key", pa.string()),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class Cutting:
     taken: Callable[[], pa.Table]
     held: Callable[[], pa.Table]
     call_distance_seconds: int
+    gate: Gate
     progress: Progress
 
 
@@ -99,6 +104,7 @@ def _assignment(folder: NightFolder, vendors: Sequence[Vendor], given: Cutting, 
     """Who gets what, decided once a night: a vendor that is added later takes nothing that another one has."""
     if not folder.assigned.exists():
         validated = pq.read_table(folder.require(folder.validated, "validate"))
+        validated = validated.select([name for name in RAW.names if name in validated.column_names])
         rows, refused = assign(
             validated,
             vendors,
@@ -129,10 +135,19 @@ def _cut_for(
     private, too_large = _with_refs(known, vendor, given) if known.num_rows else (known, [])
     refused += unusable + too_large
     begun = len(given.ledger.batches(vendor=vendor.name, night=folder.night))
+    coarser: Counter[str] = Counter()
     for sequence, clips in enumerate(_by_size(private, vendor.batch_max_bytes), start=begun + 1):
         batch_id = batch_id_of(vendor.name, folder.night, sequence)
-        part = clips.drop_columns(["room_bytes"])
+        part = clips.drop_columns(["room_bytes"]).sort_by("clip_ref")
         part = part.append_column("batch_id", pa.array([batch_id] * part.num_rows, pa.string()))
+        everything = part["clip_key"]
+        part, found = grouped(folder, batch_id, vendor.name, part, given.gate)
+        coarser.update(found.rungs())
+        alone = everything.filter(pc.invert(pc.is_in(everything, part["clip_key"].combine_chunks())))
+        if len(alone):
+            # Beside the batch, so that a run that is broken off here does not cut it again with them.
+            why = pa.array([SMALL_GROUP] * len(alone), pa.string())
+            write_parquet(pa.table({"clip_key": alone, "reason": why}).cast(WITHHELD), folder.withheld(batch_id))
         write_parquet(part, folder.crosswalk(batch_id))
         write_parquet(manifest_of(batch_id, vendor.name, folder, part).rows, folder.manifest(batch_id))
         audio_ms = sum(part["duration_ms"].to_pylist())
@@ -141,10 +156,17 @@ def _cut_for(
     write_parquet(pa.Table.from_pylist(refused, LEFT_OUT), folder.left_out(vendor.name))
     cut = given.ledger.batches(vendor=vendor.name, night=folder.night)
     sent = sum(batch.clip_count for batch in cut)
-    counts = {"batches": len(cut), "clips": sent, "left_out": _tally(r["reason"] for r in refused)}
+    alone = sum(left_out_of(folder, batch.batch_id).get(SMALL_GROUP, 0) for batch in cut)
+    left_out = _tally([*(r["reason"] for r in refused), *[SMALL_GROUP] * alone])
+    counts = {"batches": len(cut), "clips": sent, "left_out": left_out}
     write_text(json.dumps(counts) + "\n", marker)
     outcome.is_new = True
     outcome.say(f"manifest: vendor {vendor.name}: {sent} clips in {len(cut)} batches")
+    if coarser:
+        told = ", ".join(f"{name} {clips}" for name, clips in sorted(coarser.items()))
+        outcome.say(f"manifest: vendor {vendor.name}: shown coarser than recorded: {told}")
+    if alone:
+        outcome.say(f"manifest: vendor {vendor.name}: {alone} clips left out, their groups are too small")
     return counts
 
 
@@ -210,6 +232,13 @@ def _with_refs(rows: pa.Table, vendor: Vendor, given: Cutting) -> tuple[pa.Table
     ref_of = dict(zip(people, given.pseudonyms.refs(vendor.name, "person", people), strict=True))
     key_of = dict(zip(people, given.pseudonyms.refs(OURSELVES, "person", people), strict=True))
     persons = rows["person_ids"].to_pylist()
+    refs = [sorted(ref_of[p] for p in ids) for ids in persons]
+    for place, is_for_two in enumerate(rows["is_for_two"].to_pylist()):
+        if is_for_two:
+            # Two vendors can tell by its sound that they have the same clip; their refs must tell them nothing more.
+            clip_id = rows["clip_id"][place].as_py()
+            here = [f"{len(clip_id)}:{clip_id}{person}" for person in persons[place]]
+            refs[place] = sorted(given.pseudonyms.refs(vendor.name, "person_in_clip", here))
     redactor = Redactor(given.vocabulary())
     shown = [
         None
@@ -221,7 +250,8 @@ def _with_refs(rows: pa.Table, vendor: Vendor, given: Cutting) -> tuple[pa.Table
     ]
     added: dict[str, pa.Array] = {
         "clip_ref": pa.array(given.pseudonyms.refs(vendor.name, "clip", rows["clip_id"].to_pylist()), pa.string()),
-        "speaker_refs": pa.array([sorted(ref_of[p] for p in ids) for ids in persons], pa.list_(pa.string())),
+        "speaker_refs": pa.array(refs, pa.list_(pa.string())),
+        "epoch": pa.array([given.pseudonyms.epoch] * len(persons), pa.string()),
         "speaker_key": pa.array([min(key_of[p] for p in ids) for ids in persons], pa.string()),
         "speaker_keys": pa.array([sorted(key_of[p] for p in ids) for ids in persons], pa.list_(pa.string())),
         "shown_hypotheses": pa.array(shown, _HYPOTHESES),
@@ -234,7 +264,14 @@ def _with_refs(rows: pa.Table, vendor: Vendor, given: Cutting) -> tuple[pa.Table
         {"clip_key": key, "vendor": vendor.name, "reason": "larger_than_a_batch"}
         for key in rows.filter(pc.invert(fits))["clip_key"].to_pylist()
     ]
-    return rows.filter(fits).sort_by("clip_ref"), refused
+    return _like_beside_like(rows.filter(fits)), refused
+
+
+def _like_beside_like(rows: pa.Table) -> pa.Table:
+    """In an order in which a batch that is cut holds whole groups where it can, and which tells nothing finer."""
+    week = pc.strftime(rows["recorded_at"], format="%G-W%V")
+    order = pa.table([rows["locale"], rows["product"], week, rows["clip_ref"]], names=["l", "p", "w", "ref"])
+    return rows.take(pc.sort_indices(order, sort_keys=[(name, "ascending") for name in order.column_names]))
 
 
 def _room(flac_bytes: int, person_ids: list[str], shown: list[dict[str, Any]] | None) -> int:
@@ -245,7 +282,7 @@ def _room(flac_bytes: int, person_ids: list[str], shown: list[dict[str, Any]] | 
 
 
 def _by_size(rows: pa.Table, batch_max_bytes: int) -> Iterator[pa.Table]:
-    """Whole clips in the order of their refs, as many as fit."""
+    """Whole clips, as many as fit, in the order they stand in."""
     start, used = 0, _OVERHEAD_BYTES
     for place, size in enumerate(rows["room_bytes"].to_pylist() if rows.num_rows else []):
         if used + size > batch_max_bytes:
@@ -254,14 +291,6 @@ def _by_size(rows: pa.Table, batch_max_bytes: int) -> Iterator[pa.Table]:
         used += size
     if rows.num_rows > start:
         yield rows.slice(start)
-
-
-def manifest_of(batch_id: str, vendor: str, folder: NightFolder, private: pa.Table) -> Manifest:
-    """The manifest of the crosswalk's rows of one batch: nothing passes but what the contract names."""
-    with Tables() as tables:
-        tables.register("batch", private)
-        rows = tables.run("manifest").cast(MANIFEST)
-    return Manifest(batch_id, vendor, folder.night, rows.replace_schema_metadata(None))
 
 
 def _tally(reasons: Any) -> dict[str, int]:

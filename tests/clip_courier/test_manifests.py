@@ -21,6 +21,7 @@ from clip_courier import audio, manifests
 from clip_courier.assignment import HELD
 from clip_courier.batch_files import withhold
 from clip_courier.courier import Courier
+from clip_courier.disclosure import Gate
 from clip_courier.errors import GateClosed, StageMissing
 from clip_courier.holdings import TAKEN
 from clip_courier.landing import Landing
@@ -28,8 +29,9 @@ from clip_courier.ledger import Batch, Ledger
 from clip_courier.model import MANIFEST, Manifest, NightFolder, Outcome, Root, silent, write_parquet
 from clip_courier.pgp import OwnKey, open_keyring
 from clip_courier.pseudonyms import Pseudonyms
+from clip_courier.recalls import TOMBSTONE
 from clip_courier.redaction import NAME, NUMBER, WORD
-from clip_courier.settings import Vendor
+from clip_courier.settings import Disclosure, Vendor
 from clip_courier_demo.stage import Stage, write_vendor
 from conftest import NIGHT, NOW
 from selected_rows import PSEUDONYMS, everything_written, row, sound, table
@@ -85,6 +87,8 @@ class Night:
     pseudonyms: Pseudonyms = PSEUDONYMS
     taken: list[str] = field(default_factory=list)
     night: date = NIGHT
+    k: int = 2
+    withdrawn: frozenset[str] = frozenset()
 
     @property
     def folder(self) -> NightFolder:
@@ -109,6 +113,13 @@ class Night:
             taken=lambda: pa.Table.from_pylist(taken, TAKEN),
             held=HELD.empty_table,
             call_distance_seconds=60,
+            gate=Gate(
+                self.folder.root,
+                ledger or self.ledger,
+                Disclosure.model_construct(k=self.k),
+                TOMBSTONE.empty_table,
+                lambda rows: {ref: "withdrawn" for ref in rows["clip_ref"].to_pylist() if ref in self.withdrawn},
+            ),
             progress=silent,
         )
         return manifests.manifest(self.folder, list(vendors), NOW, given_, only)
@@ -220,6 +231,7 @@ def test_manifest_describes_every_clip_truly(night: Night, landing: Path) -> Non
         row(103, landing, sound(103, rate=48_000, channels=2), sample_rate_hz=48_000, channels=2),
         row(104, landing, audio_sha256=None, locale="xx-XX", person_ids=["person-1"]),
     ]
+    night.k = 1  # each of them is alone; what becomes of such clips is told by tests of their own
     night.validated(changed).cut(AURORA)
     (by_ref,) = [{one["clip_ref"]: one for one in night.rows_of()}]
     private = {one["clip_id"]: one for one in night.crosswalk()}
