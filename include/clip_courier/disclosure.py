@@ -22,7 +22,7 @@ from clip_courier.errors import LinkageTooHigh
 from clip_courier.groups import BEFORE, Groups, Limits
 from clip_courier.ledger import CANCELLED, WITH_VENDOR, Batch, Ledger
 from clip_courier.linkage import ATTACKED
-from clip_courier.model import Manifest, NightFolder, Refusals, Root
+from clip_courier.model import Manifest, NightFolder, Refusals, Root, batch_id_of
 from clip_courier.settings import Disclosure
 from clip_courier.tables import Tables
 
@@ -48,10 +48,13 @@ class Gate:
         return Limits(policy.k, policy.duration_bounds_ms, policy.count_sound == "always")
 
 
-def grouped(folder: NightFolder, batch_id: str, vendor: str, private: pa.Table, gate: Gate) -> tuple[pa.Table, Groups]:
+def grouped(
+    folder: NightFolder, batch_id: str | None, vendor: str, private: pa.Table, gate: Gate
+) -> tuple[pa.Table, Groups]:
     """The crosswalk's rows of a batch with what they show, without those that found no group; and the groups.
 
-    What the vendor has counts only where it is needed: of languages in which the batch alone falls short.
+    Without a `batch_id` they are all that a night has for the vendor. What else the vendor gets or has counts where it
+    is needed: in languages in which these rows alone fall short.
     """
     found = groups.group(private, BEFORE.empty_table(), gate.limits)
     if not found.is_as_recorded:
@@ -68,29 +71,26 @@ def grouped(folder: NightFolder, batch_id: str, vendor: str, private: pa.Table, 
     return rows.filter(pc.is_valid(rows["rung"])), found
 
 
-def _before(folder: NightFolder, batch_id: str, vendor: str, short: pa.Table, gate: Gate) -> pa.Table:
-    """Columns of BEFORE: what the vendor got in this epoch and keeps, in the languages of the `short` rows.
+def _before(folder: NightFolder, batch_id: str | None, vendor: str, short: pa.Table, gate: Gate) -> pa.Table:
+    """Columns of BEFORE: what the vendor got in this epoch and keeps, and gets on this night in other batches.
 
-    Nobody counts who has withdrawn, whether the recall is out yet or not.
+    In the languages of the `short` rows. Nobody counts who has withdrawn, whether the recall is out yet or not.
     """
     epoch, languages = _epoch(short), pc.unique(_language(short["locale"]))
-    parts = [BEFORE.empty_table()]
-    recalled: pa.Array | None = None
+    parts = []
     for batch in _batches(folder, batch_id, gate):
-        if batch.vendor != vendor or batch.state not in WITH_VENDOR:
+        if batch.vendor != vendor or (batch.state not in WITH_VENDOR and batch.night_date != folder.night):
             continue
         rows = read_crosswalk(gate.root.night(batch.night_date), batch.batch_id)
         if _epoch(rows) is None or _epoch(rows) != epoch:
             continue
-        rows = rows.filter(pc.is_in(_language(rows["locale"]), languages))
-        if rows.num_rows == 0:
-            continue
-        if recalled is None:
-            recalled = gate.recalled()["clip_ref"].combine_chunks()
-        rows = rows_except(rows, "clip_ref", recalled)
-        rows = rows_except(rows, "clip_ref", pa.array(list(gate.refusals(rows)), pa.string()))
-        parts.append(rows.select(BEFORE.names).cast(BEFORE))
-    return pa.concat_tables(parts)
+        parts.append(rows.filter(pc.is_in(_language(rows["locale"]), languages)))
+    if not any(part.num_rows for part in parts):
+        return BEFORE.empty_table()
+    rows = pa.concat_tables(parts, promote_options="default")
+    rows = rows_except(rows, "clip_ref", gate.recalled()["clip_ref"].combine_chunks())
+    rows = rows_except(rows, "clip_ref", pa.array(list(gate.refusals(rows)), pa.string()))
+    return rows.select(BEFORE.names).cast(BEFORE)
 
 
 def _language(locales: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -102,7 +102,7 @@ def _epoch(rows: pa.Table) -> str | None:
     return str(rows["epoch"][0]) if rows.num_rows and "epoch" in rows.column_names else None
 
 
-def _batches(folder: NightFolder, batch_id: str, gate: Gate) -> Iterator[Batch]:
+def _batches(folder: NightFolder, batch_id: str | None, gate: Gate) -> Iterator[Batch]:
     """The other batches whose clips may share something with this one's."""
     for batch in gate.ledger.batches():
         is_near = batch.night_date >= folder.night - _LOOKED_BACK
@@ -138,9 +138,15 @@ def attacked(folder: NightFolder, batch_id: str, vendor: str, private: pa.Table,
 def evidence(
     manifest: Manifest, private: pa.Table, found: Groups, attack: linkage.Linkage, gate: Gate
 ) -> dict[str, object]:
-    """What a batch's header says about what was done to it; counts alone."""
+    """What a batch's header says about what was done to it; counts alone.
+
+    What found no group when the night was cut is in no batch; it is counted with the first one.
+    """
     folder = gate.root.night(manifest.night)
     left_out = left_out_of(folder, manifest.batch_id)
+    if manifest.batch_id == batch_id_of(manifest.vendor, manifest.night, 1):
+        alone = pq.read_table(folder.shown(manifest.vendor))["rung"].null_count
+        left_out[SMALL_GROUP] = left_out.get(SMALL_GROUP, 0) + alone
     rows_out = manifest.rows.num_rows
     return {
         "rows_in": rows_out + sum(left_out.values()),

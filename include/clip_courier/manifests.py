@@ -5,7 +5,6 @@ redacted. A batch is cut by size. What joins it to persons stays in its crosswal
 """
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,9 +18,10 @@ import pyarrow.parquet as pq
 
 from clip_courier import audio
 from clip_courier.assignment import LEFT_OUT, assign
-from clip_courier.batch_files import WITHHELD, manifest_of, read_crosswalk, rows_except
-from clip_courier.disclosure import SMALL_GROUP, Gate, grouped, left_out_of
+from clip_courier.batch_files import manifest_of, read_crosswalk, rows_except
+from clip_courier.disclosure import SMALL_GROUP, Gate, grouped
 from clip_courier.errors import AudioUnusable, GateClosed
+from clip_courier.groups import SHOWN, rung_counts
 from clip_courier.landing import Landing
 from clip_courier.ledger import MANIFESTED, Batch, Ledger
 from clip_courier.model import CLIPS, MANIFEST, NightFolder, Outcome, Progress, batch_id_of, write_parquet, write_text
@@ -135,19 +135,12 @@ def _cut_for(
     private, too_large = _with_refs(known, vendor, given) if known.num_rows else (known, [])
     refused += unusable + too_large
     begun = len(given.ledger.batches(vendor=vendor.name, night=folder.night))
-    coarser: Counter[str] = Counter()
+    private, alone = _grouped(private, vendor, folder, given, outcome) if private.num_rows else (private, [])
+    refused += alone
     for sequence, clips in enumerate(_by_size(private, vendor.batch_max_bytes), start=begun + 1):
         batch_id = batch_id_of(vendor.name, folder.night, sequence)
-        part = clips.drop_columns(["room_bytes"]).sort_by("clip_ref")
+        part = clips.drop_columns(["room_bytes"])
         part = part.append_column("batch_id", pa.array([batch_id] * part.num_rows, pa.string()))
-        everything = part["clip_key"]
-        part, found = grouped(folder, batch_id, vendor.name, part, given.gate)
-        coarser.update(found.rungs())
-        alone = everything.filter(pc.invert(pc.is_in(everything, part["clip_key"].combine_chunks())))
-        if len(alone):
-            # Beside the batch, so that a run that is broken off here does not cut it again with them.
-            why = pa.array([SMALL_GROUP] * len(alone), pa.string())
-            write_parquet(pa.table({"clip_key": alone, "reason": why}).cast(WITHHELD), folder.withheld(batch_id))
         write_parquet(part, folder.crosswalk(batch_id))
         write_parquet(manifest_of(batch_id, vendor.name, folder, part).rows, folder.manifest(batch_id))
         audio_ms = sum(part["duration_ms"].to_pylist())
@@ -156,17 +149,10 @@ def _cut_for(
     write_parquet(pa.Table.from_pylist(refused, LEFT_OUT), folder.left_out(vendor.name))
     cut = given.ledger.batches(vendor=vendor.name, night=folder.night)
     sent = sum(batch.clip_count for batch in cut)
-    alone = sum(left_out_of(folder, batch.batch_id).get(SMALL_GROUP, 0) for batch in cut)
-    left_out = _tally([*(r["reason"] for r in refused), *[SMALL_GROUP] * alone])
-    counts = {"batches": len(cut), "clips": sent, "left_out": left_out}
+    counts = {"batches": len(cut), "clips": sent, "left_out": _tally(r["reason"] for r in refused)}
     write_text(json.dumps(counts) + "\n", marker)
     outcome.is_new = True
     outcome.say(f"manifest: vendor {vendor.name}: {sent} clips in {len(cut)} batches")
-    if coarser:
-        told = ", ".join(f"{name} {clips}" for name, clips in sorted(coarser.items()))
-        outcome.say(f"manifest: vendor {vendor.name}: shown coarser than recorded: {told}")
-    if alone:
-        outcome.say(f"manifest: vendor {vendor.name}: {alone} clips left out, their groups are too small")
     return counts
 
 
@@ -264,14 +250,31 @@ def _with_refs(rows: pa.Table, vendor: Vendor, given: Cutting) -> tuple[pa.Table
         {"clip_key": key, "vendor": vendor.name, "reason": "larger_than_a_batch"}
         for key in rows.filter(pc.invert(fits))["clip_key"].to_pylist()
     ]
-    return _like_beside_like(rows.filter(fits)), refused
+    return rows.filter(fits).sort_by("clip_ref"), refused
 
 
-def _like_beside_like(rows: pa.Table) -> pa.Table:
-    """In an order in which a batch that is cut holds whole groups where it can, and which tells nothing finer."""
-    week = pc.strftime(rows["recorded_at"], format="%G-W%V")
-    order = pa.table([rows["locale"], rows["product"], week, rows["clip_ref"]], names=["l", "p", "w", "ref"])
-    return rows.take(pc.sort_indices(order, sort_keys=[(name, "ascending") for name in order.column_names]))
+def _grouped(
+    rows: pa.Table, vendor: Vendor, folder: NightFolder, given: Cutting, outcome: Outcome
+) -> tuple[pa.Table, list[dict[str, str]]]:
+    """The rows with what they show, decided once a night: a run that goes on after a crash decides nothing anew."""
+    if not folder.shown(vendor.name).exists():
+        _, found = grouped(folder, None, vendor.name, rows, given.gate)
+        key = rows["clip_key"].take(pc.index_in(found.shown["clip_ref"], rows["clip_ref"].combine_chunks()))
+        write_parquet(found.shown.drop_columns(["clip_ref"]).add_column(0, "clip_key", key), folder.shown(vendor.name))
+    shown = pq.read_table(folder.shown(vendor.name))
+    coarser = rung_counts(shown["rung"])
+    if coarser:
+        told = ", ".join(f"{name} {clips}" for name, clips in coarser.items())
+        outcome.say(f"manifest: vendor {vendor.name}: shown coarser than recorded: {told}")
+    place = pc.index_in(rows["clip_key"], shown["clip_key"].combine_chunks())
+    for name in SHOWN.names:
+        rows = rows.append_column(name, shown[name].take(place))
+    is_alone = pc.is_null(rows["rung"])
+    refused = [
+        {"clip_key": key, "vendor": vendor.name, "reason": SMALL_GROUP}
+        for key in rows.filter(is_alone)["clip_key"].to_pylist()
+    ]
+    return rows.filter(pc.invert(is_alone)), refused
 
 
 def _room(flac_bytes: int, person_ids: list[str], shown: list[dict[str, Any]] | None) -> int:
@@ -282,7 +285,7 @@ def _room(flac_bytes: int, person_ids: list[str], shown: list[dict[str, Any]] | 
 
 
 def _by_size(rows: pa.Table, batch_max_bytes: int) -> Iterator[pa.Table]:
-    """Whole clips, as many as fit, in the order they stand in."""
+    """Whole clips in the order of their refs, as many as fit."""
     start, used = 0, _OVERHEAD_BYTES
     for place, size in enumerate(rows["room_bytes"].to_pylist() if rows.num_rows else []):
         if used + size > batch_max_bytes:

@@ -613,8 +613,8 @@ def test_manifest_after_a_crash_anywhere_cuts_the_same_batches(
         assert broken.batches() == whole.batches()
         assert broken.ledger.verify_chain() == len(whole.batches())
         steps += 1
-    # Two files of the assignment, then for each batch two and its entry, and two for each vendor.
-    assert steps == 2 + 3 * len(whole.batches()) + 2 * 2
+    # Two files of the assignment, then for each batch two and its entry, and three for each vendor.
+    assert steps == 2 + 3 * len(whole.batches()) + 2 * 3
     assert len(whole.batches()) > 2
 
 
@@ -625,7 +625,7 @@ def test_manifest_after_a_crash_leaves_alone_what_may_have_been_sent(
     made = [row(700 + n, landing) for n in range(16)]
     broken = Night(tmp_path / "var", landing).validated(made)
     small = vendor("aurora", batch_max_bytes=150_000)
-    crash_at(2 + 3 * 1 + 2)  # the assignment, the first batch, and the second without its entry
+    crash_at(2 + 1 + 3 * 1 + 2)  # the assignment, the groups, the first batch, and the second without its entry
     with pytest.raises(Crash):
         broken.cut(small)
     crash_at(None)
@@ -659,7 +659,7 @@ def test_manifest_forgets_files_of_batches_that_never_came_to_be(
     made = [row(800 + n, landing) for n in range(10)]
     broken = Night(tmp_path / "var", landing).validated(made)
     one_each = vendor("aurora", batch_max_bytes=70_000)
-    crash_at(2 + 2)
+    crash_at(2 + 1 + 2)
     with pytest.raises(Crash):
         broken.cut(one_each)
     crash_at(None)
