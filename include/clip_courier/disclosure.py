@@ -4,6 +4,7 @@ It puts together what a vendor has from earlier (the crosswalks say), the groups
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -19,16 +20,16 @@ import pyarrow.parquet as pq
 from clip_courier import groups, linkage, redaction
 from clip_courier.batch_files import read_crosswalk, rows_except
 from clip_courier.errors import LinkageTooHigh
-from clip_courier.groups import BEFORE, Groups, Limits
+from clip_courier.groups import BEFORE, Limits, Smallest
 from clip_courier.ledger import CANCELLED, WITH_VENDOR, Batch, Ledger
 from clip_courier.linkage import ATTACKED
 from clip_courier.model import Manifest, NightFolder, Refusals, Root, batch_id_of
 from clip_courier.settings import Disclosure
-from clip_courier.tables import Tables
 
 SMALL_GROUP: Final = "small_group"
 # A clip shows nothing finer than a year, so what lies further back can share nothing with it.
 _LOOKED_BACK: Final = timedelta(days=400)
+_MASK: Final = re.compile("‹([A-Z_]+)›")
 _RULES: Final = ("groups.py", "linkage.py", *("sql/manifest.sql", "sql/linkage.sql", "sql/groups_*.sql"))
 
 
@@ -50,25 +51,33 @@ class Gate:
 
 def grouped(
     folder: NightFolder, batch_id: str | None, vendor: str, private: pa.Table, gate: Gate
-) -> tuple[pa.Table, Groups]:
-    """The crosswalk's rows of a batch with what they show, without those that found no group; and the groups.
+) -> tuple[pa.Table, Smallest]:
+    """The crosswalk's rows of a batch with what they show, without those that found no group; and the smallest group.
 
     Without a `batch_id` they are all that a night has for the vendor. What else the vendor gets or has counts where it
-    is needed: in languages in which these rows alone fall short.
+    is needed: in languages in which these rows alone fall short. Rows that show something already stay as they are as
+    long as their groups are large enough, and never show anything finer.
     """
-    found = groups.group(private, BEFORE.empty_table(), gate.limits)
-    if not found.is_as_recorded:
-        is_short = pc.not_equal(found.shown["rung"].fill_null(1), 0)
-        refs = found.shown["clip_ref"].filter(is_short)
-        short = private.filter(pc.is_in(private["clip_ref"], refs.combine_chunks()))
+    before = BEFORE.empty_table()
+    if "rung" in private.column_names:
+        least = groups.smallest(private, before, gate.limits)
+        if (least.persons or 0) < gate.limits.k and private.num_rows:
+            before = _before(folder, batch_id, vendor, private, gate)
+            least = groups.smallest(private, before, gate.limits)
+        if (least.persons or 0) >= gate.limits.k or private.num_rows == 0:
+            return private, least
+    found = groups.group(private, before, gate.limits)
+    is_short = pc.not_equal(found["rung"].fill_null(1), 0)
+    if before.num_rows == 0 and pc.any(is_short).as_py():
+        short = private.filter(pc.is_in(private["clip_ref"], found["clip_ref"].filter(is_short).combine_chunks()))
         before = _before(folder, batch_id, vendor, short, gate)
-        if before.num_rows:
-            found = groups.group(private, before, gate.limits)
-    rows = private.take(pc.index_in(found.shown["clip_ref"], private["clip_ref"].combine_chunks()))
+        found = groups.group(private, before, gate.limits) if before.num_rows else found
+    rows = private.take(pc.index_in(found["clip_ref"], private["clip_ref"].combine_chunks()))
+    rows = rows.drop_columns([name for name in groups.SHOWN.names if name in rows.column_names])
     for name in groups.SHOWN.names:
-        rows = rows.drop_columns([name]) if name in rows.column_names else rows
-        rows = rows.append_column(name, found.shown[name])
-    return rows.filter(pc.is_valid(rows["rung"])), found
+        rows = rows.append_column(name, found[name])
+    rows = rows.filter(pc.is_valid(rows["rung"]))
+    return rows, groups.smallest(rows, before, gate.limits)
 
 
 def _before(folder: NightFolder, batch_id: str | None, vendor: str, short: pa.Table, gate: Gate) -> pa.Table:
@@ -136,7 +145,7 @@ def attacked(folder: NightFolder, batch_id: str, vendor: str, private: pa.Table,
 
 
 def evidence(
-    manifest: Manifest, private: pa.Table, found: Groups, attack: linkage.Linkage, gate: Gate
+    manifest: Manifest, private: pa.Table, least: Smallest, attack: linkage.Linkage, gate: Gate
 ) -> dict[str, object]:
     """What a batch's header says about what was done to it; counts alone.
 
@@ -155,8 +164,8 @@ def evidence(
         "withheld": sum(left_out.values()),
         "generalised": groups.rung_counts(private["rung"]),
         "k": gate.policy.k,
-        "smallest_group": found.smallest,
-        "smallest_group_clips": found.smallest_clips,
+        "smallest_group": least.persons,
+        "smallest_group_clips": least.clips,
         "masks": _masks(manifest),
         "linkage": {**asdict(attack), "max_linkage": gate.policy.max_linkage},
         "rules": rules(),
@@ -171,9 +180,9 @@ def left_out_of(folder: NightFolder, batch_id: str) -> dict[str, int]:
 
 def _masks(manifest: Manifest) -> dict[str, int]:
     """How many masks of each kind leave."""
-    with Tables() as tables:
-        tables.register("manifest", manifest.rows.select(["hypotheses"]))
-        return {row["kind"]: row["masks"] for row in tables.run("masks").to_pylist()}
+    said = pc.list_flatten(manifest.rows["hypotheses"])
+    texts = pc.struct_field(said, "text").drop_null().to_pylist()
+    return dict(sorted(Counter(_MASK.findall(" ".join(texts))).items()))
 
 
 def rules() -> dict[str, str]:

@@ -62,23 +62,11 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Groups:
-    """`shown`: clip_ref and the columns of SHOWN, in the order of the refs; all null where a clip found no group.
+class Smallest:
+    """Distinct persons and clips of the smallest group; None where nothing is shown."""
 
-    `smallest` and `smallest_clips`: persons and clips of the smallest group, None where nothing is shown.
-    """
-
-    shown: pa.Table
-    smallest: int | None
-    smallest_clips: int | None
-
-    @property
-    def is_as_recorded(self) -> bool:
-        return all(rung == 0 for rung in self.shown["rung"].to_pylist())
-
-    def rungs(self) -> dict[str, int]:
-        """How many clips stand on each rung above the first."""
-        return rung_counts(self.shown["rung"])
+    persons: int | None
+    clips: int | None
 
 
 def rung_counts(rungs: pa.ChunkedArray) -> dict[str, int]:
@@ -87,17 +75,20 @@ def rung_counts(rungs: pa.ChunkedArray) -> dict[str, int]:
     return {name: found[place] for place, name in enumerate(RUNGS) if place and found[place]}
 
 
-def group(rows: pa.Table, before: pa.Table, limits: Limits) -> Groups:
+def group(rows: pa.Table, before: pa.Table, limits: Limits) -> pa.Table:
     """Find each clip its group, as little coarser as the ladder allows; the order of rows says nothing.
 
     Args:
         rows: the crosswalk's rows of one batch. Where they have a `rung`, a clip starts there and not below it.
         before: columns of BEFORE: what this vendor has and keeps.
+
+    Returns:
+        clip_ref and the columns of SHOWN, in the order of the refs; all of them null where a clip found no group.
     """
     if "rung" not in rows.column_names:
         rows = rows.append_column("rung", pa.nulls(rows.num_rows, pa.int8()))
     always = limits.is_sound_always_counted
-    values: dict[str, Any] = {"k": limits.k, "bounds": list(limits.duration_bounds_ms), "by_sound": always}
+    values: dict[str, Any] = {"k": limits.k, "bounds": list(limits.duration_bounds_ms)}
     with Tables() as tables:
         tables.register("batch", rows.select(list(_COUNTED)))
         tables.register("before", before.select(BEFORE.names))
@@ -109,9 +100,7 @@ def group(rows: pa.Table, before: pa.Table, limits: Limits) -> Groups:
             _climb(tables, {**values, "rung": rung, "by_sound": always or rung < _SOUND_NOT_COUNTED})
             if not tables.run("groups_waiting")["clips"][0].as_py():
                 break
-        smallest = tables.run("groups_smallest", values).to_pylist()[0]
-        shown = tables.run("groups_found")
-    return Groups(shown.cast(pa.schema([("clip_ref", pa.string()), *SHOWN])), smallest["persons"], smallest["clips"])
+        return tables.run("groups_found").cast(pa.schema([("clip_ref", pa.string()), *SHOWN]))
 
 
 def _climb(tables: Tables, values: Mapping[str, Any]) -> None:
@@ -121,3 +110,12 @@ def _climb(tables: Tables, values: Mapping[str, Any]) -> None:
         statements += ["groups_joined", "groups_join"]
     for statement in statements:
         tables.run(statement, values)
+
+
+def smallest(rows: pa.Table, before: pa.Table, limits: Limits) -> Smallest:
+    """Of what the rows show by now: columns of BEFORE, and `rung`."""
+    with Tables() as tables:
+        tables.register("batch", rows.select([*BEFORE.names, "rung"]))
+        tables.register("before", before.select(BEFORE.names))
+        values = {"bounds": list(limits.duration_bounds_ms), "by_sound": limits.is_sound_always_counted}
+        return Smallest(**tables.run("groups_smallest", values).to_pylist()[0])

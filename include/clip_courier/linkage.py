@@ -12,6 +12,7 @@ from math import sqrt
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from clip_courier.tables import Tables
 
@@ -50,6 +51,8 @@ class Linkage:
 
 def attack(batch: pa.Table, others: pa.Table) -> Linkage:
     """Play it. Both have the columns of ATTACKED."""
+    if others.num_rows == 0:
+        return Linkage(len(pc.unique(pc.list_flatten(batch["person_ids"]))), 0, 0, 0.0, 0.0)
     with Tables() as tables:
         tables.register("batch", batch.select(ATTACKED.names))
         tables.register("others", others.select(ATTACKED.names))

@@ -258,9 +258,10 @@ def _grouped(
 ) -> tuple[pa.Table, list[dict[str, str]]]:
     """The rows with what they show, decided once a night: a run that goes on after a crash decides nothing anew."""
     if not folder.shown(vendor.name).exists():
-        _, found = grouped(folder, None, vendor.name, rows, given.gate)
-        key = rows["clip_key"].take(pc.index_in(found.shown["clip_ref"], rows["clip_ref"].combine_chunks()))
-        write_parquet(found.shown.drop_columns(["clip_ref"]).add_column(0, "clip_key", key), folder.shown(vendor.name))
+        found, _ = grouped(folder, None, vendor.name, rows, given.gate)
+        place = pc.index_in(rows["clip_key"], found["clip_key"].combine_chunks())
+        columns = {name: found[name].take(place) for name in SHOWN.names}
+        write_parquet(pa.table({"clip_key": rows["clip_key"], **columns}), folder.shown(vendor.name))
     shown = pq.read_table(folder.shown(vendor.name))
     coarser = rung_counts(shown["rung"])
     if coarser:

@@ -38,7 +38,7 @@ from clip_courier.errors import (
     SealFailed,
     TransferFailed,
 )
-from clip_courier.groups import Groups
+from clip_courier.groups import Smallest
 from clip_courier.landing import Landing
 from clip_courier.ledger import CANCELLED, DELIVERED, MANIFESTED, RELEASED, SEALED, WAITING, Batch, Lease, Ledger
 from clip_courier.model import (
@@ -310,9 +310,9 @@ class _Sending:
             self._forget_spool()
             self._move(MANIFESTED, CANCELLED, clip_count=0, audio_ms=0)
             return
-        manifest, private, found = self._regrouped(rows, private)
+        manifest, private, least = self._regrouped(rows, private)
         attack = attacked(self._folder, self._batch.batch_id, self._vendor.name, private, self._given.gate)
-        self._evidence = evidence(manifest, private, found, attack, self._given.gate)
+        self._evidence = evidence(manifest, private, least, attack, self._given.gate)
         write_text(json.dumps(self._evidence) + "\n", self._folder.evidence(self._batch.batch_id))
         sealed = self._keyring.seal(
             lambda sink: self._write_tar(sink, manifest, private),
@@ -334,22 +334,24 @@ class _Sending:
         )
         self._is_fresh = True
 
-    def _regrouped(self, rows: pa.Table, private: pa.Table) -> tuple[Manifest, pa.Table, Groups]:
+    def _regrouped(self, rows: pa.Table, private: pa.Table) -> tuple[Manifest, pa.Table, Smallest]:
         """The batch as its groups allow it now: what was withdrawn since may have left others alone.
 
         A clip is never shown finer than it was cut. What finds no group any more makes the batch unfit.
         """
         batch_id, vendor = self._batch.batch_id, self._vendor.name
-        kept, found = grouped(self._folder, batch_id, vendor, private, self._given.gate)
+        kept, least = grouped(self._folder, batch_id, vendor, private, self._given.gate)
         if kept.num_rows < private.num_rows:
             refs = set(private["clip_ref"].to_pylist()) - set(kept["clip_ref"].to_pylist())
             raise _Unfit(dict.fromkeys(sorted(refs), SMALL_GROUP))
+        told = {"locale": "shown_locale", "product": "shown_product", "recorded_week": "shown_week"}
+        if all(rows[column].equals(kept[shown]) for column, shown in told.items()):
+            return Manifest(batch_id, vendor, self._folder.night, rows), kept, least
         manifest = manifest_of(batch_id, vendor, self._folder, kept)
-        if not manifest.rows.equals(rows):
-            # The crosswalk first: the manifest is made from it.
-            write_parquet(kept, self._folder.crosswalk(batch_id))
-            write_parquet(manifest.rows, self._folder.manifest(batch_id))
-        return manifest, kept, found
+        # The crosswalk first: the manifest is made from it.
+        write_parquet(kept, self._folder.crosswalk(batch_id))
+        write_parquet(manifest.rows, self._folder.manifest(batch_id))
+        return manifest, kept, least
 
     def _clear_remote(self) -> None:
         """What a killed run left beside the final name may hold a clip that is withdrawn by now."""

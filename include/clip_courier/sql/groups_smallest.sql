@@ -1,22 +1,33 @@
--- The fewest distinct persons, and the fewest clips, that any clip's group has, as it was counted. Reads: clip, held.
-WITH found AS (
-    SELECT DISTINCT shown, CASE WHEN rung = 0 OR $by_sound THEN sound ELSE -1 END AS s FROM clip WHERE rung IS NOT NULL
+-- The fewest distinct persons, and the fewest clips, that any group has of what is shown, as it was counted.
+-- Reads: batch (with what it shows), before.
+WITH clip AS (
+    SELECT TRUE AS is_ours, rung, shown_locale, shown_product, shown_week, duration_ms, sample_rate_hz, channels, person_ids
+    FROM batch
+    WHERE rung IS NOT NULL
+    UNION ALL
+    SELECT FALSE, NULL, shown_locale, shown_product, shown_week, duration_ms, sample_rate_hz, channels, person_ids
+    FROM before
 ),
-voice AS (
-    SELECT v.shown, f.s, v.persons
-    FROM (
-        SELECT shown, sound, persons FROM clip WHERE rung IS NOT NULL
-        UNION ALL
-        SELECT shown, sound, persons FROM held
-    ) v
-    JOIN found f ON f.shown = v.shown AND f.s IN (v.sound, -1)
+told AS (
+    SELECT
+        is_ours,
+        rung,
+        hash(shown_locale, shown_product, shown_week) AS shown,
+        hash(len(list_filter($bounds, lambda bound: bound <= duration_ms)), sample_rate_hz, channels) AS sound,
+        list_transform(person_ids, lambda p: hash(p)) AS persons
+    FROM clip
 ),
-clips AS (
-    SELECT shown, s, count(*) AS clips FROM voice GROUP BY shown, s
+found AS (
+    SELECT DISTINCT shown, CASE WHEN rung = 0 OR $by_sound THEN sound END AS s FROM told WHERE is_ours
+),
+voice AS MATERIALIZED (
+    SELECT t.shown, f.s, t.persons FROM told t JOIN found f ON f.shown = t.shown AND coalesce(f.s, t.sound) = t.sound
 ),
 persons AS (
     SELECT shown, s, count(*) AS persons
     FROM (SELECT DISTINCT shown, s, unnest(persons) AS person FROM voice)
     GROUP BY shown, s
 )
-SELECT min(persons) AS persons, min(clips) AS clips FROM persons JOIN clips USING (shown, s)
+SELECT
+    (SELECT min(persons) FROM persons) AS persons,
+    (SELECT min(clips) FROM (SELECT count(*) AS clips FROM voice GROUP BY shown, s)) AS clips
