@@ -13,9 +13,14 @@ import pyarrow.parquet as pq
 
 from clip_courier.errors import CrosswalkMissing
 from clip_courier.ledger import ACCEPTED, LOADED, WITH_VENDOR, Batch, Ledger, RowCounts, parse_stamp
-from clip_courier.model import MANIFEST, NightFolder, Root, write_parquet
+from clip_courier.model import MANIFEST, Manifest, NightFolder, Root, write_parquet
 from clip_courier.tables import Tables
 
+# What the gate reads of the crosswalk's rows.
+_LEAVES = [
+    *("clip_ref", "speaker_refs", "shown_locale", "shown_product", "shown_week"),
+    *("duration_ms", "sample_rate_hz", "channels", "flac_sha256", "shown_hypotheses"),
+]
 WITHHELD = pa.schema([("clip_key", pa.string()), ("reason", pa.string())])
 
 
@@ -47,6 +52,14 @@ def current(folder: NightFolder, batch_id: str) -> tuple[pa.Table, pa.Table]:
         # A `withhold` broke off before its last file: what never leaves must not look as if it had.
         write_parquet(private, folder.crosswalk(batch_id))
     return rows, private
+
+
+def manifest_of(batch_id: str, vendor: str, folder: NightFolder, private: pa.Table) -> Manifest:
+    """The manifest of the crosswalk's rows of one batch: nothing passes but what the contract names."""
+    with Tables() as tables:
+        tables.register("batch", private.select(_LEAVES))
+        rows = tables.run("manifest").cast(MANIFEST)
+    return Manifest(batch_id, vendor, folder.night, rows.replace_schema_metadata(None))
 
 
 def _by_ref(rows: pa.Table) -> pa.Table:

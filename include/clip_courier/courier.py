@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from clip_courier import outbound, recalls, reports, selection
 from clip_courier.batch_files import overdue, read_crosswalk
+from clip_courier.disclosure import Gate
 from clip_courier.errors import (
     ConnectionInvalid,
     CourierError,
@@ -44,7 +45,7 @@ from clip_courier.model import (
 )
 from clip_courier.overview import Overview, overview
 from clip_courier.pgp import Keyring, OwnKey, open_keyring
-from clip_courier.pseudonyms import Pseudonyms, pseudonyms_for
+from clip_courier.pseudonyms import Pseudonyms, last_pseudonyms, pseudonyms_for
 from clip_courier.settings import Policy, Settings, Vendor
 from clip_courier.sftp import Drop, SftpEndpoint, connect
 
@@ -129,6 +130,7 @@ class Courier:
             held=holdings.held,
             call_distance_seconds=self._policy().sampling.call_distance_seconds,
             beep_margin_ms=self._policy().disclosure.beep_margin_ms,
+            gate=self._gate(),
             progress=self._progress,
         )
         with self._working(f"night-{night}"):
@@ -170,6 +172,7 @@ class Courier:
                     connections=max(1, self._connections(each) // workers),
                     is_read_back=self._is_read_back(each),
                     refusals=self._refusals,
+                    gate=self._gate(),
                     clock=self._clock,
                     progress=self._progress,
                 )
@@ -245,7 +248,7 @@ class Courier:
             root=self._root,
             ledger=self._ledger,
             vocabulary=self._vocabulary,
-            pseudonyms=self._pseudonyms,
+            pseudonyms=self._own_pseudonyms,
             recalled_keys=self._recalled_keys,
         )
 
@@ -395,7 +398,20 @@ class Courier:
         return self._settings.policy()
 
     def _pseudonyms(self, night: date) -> Pseudonyms:
-        return pseudonyms_for(self._credentials("clip_courier_pseudonyms"), night)
+        longest = timedelta(days=self._policy().disclosure.epoch_max_days)
+        return pseudonyms_for(self._credentials("clip_courier_pseudonyms"), night, longest)
+
+    def _own_pseudonyms(self, night: date) -> Pseudonyms:
+        """For the keys of transcribers: of the night's epoch, or of today's where that one is destroyed."""
+        connection = self._credentials("clip_courier_pseudonyms")
+        try:
+            return last_pseudonyms(connection, night)
+        except ConnectionInvalid:
+            return last_pseudonyms(connection, self._clock().date())
+
+    def _gate(self) -> Gate:
+        policy = self._policy().disclosure
+        return Gate(self._root, self._ledger, policy, lambda: recalls.tombstones(self._root), self._refusals)
 
     def _refusals(self, clips: pa.Table) -> Mapping[str, str]:
         return selection.refusals(self._landing, self._policy(), self._clock(), clips)

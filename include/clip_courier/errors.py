@@ -35,6 +35,10 @@ class ConnectionInvalid(CourierError):
     """Complete the connection: the README's table of connections lists what each one must hold."""
 
 
+class EpochExpired(CourierError):
+    """Add an epoch with a fresh 32-byte key and its `from` to the connection clip_courier_pseudonyms, and run again."""
+
+
 class VendorUnknown(CourierError):
     """Name a vendor that has a file in the vendors folder, or add its file and public key there."""
 
@@ -91,6 +95,13 @@ class AuditBroken(CourierError):
 
 class CrosswalkMissing(CourierError):
     """Restore the crosswalk from backup before anything else is sent: without it no clip can be recalled."""
+
+
+# -- disclosure ------------------------------------------------------------------------------------------------
+
+
+class LinkageTooHigh(CourierError):
+    """Raise `k` in disclosure.yaml, so that the batch is shown coarser, and deliver again; nothing of it has left."""
 
 
 # -- sealing ---------------------------------------------------------------------------------------------------

@@ -19,25 +19,17 @@ import pyarrow.parquet as pq
 
 from clip_courier import audio, masking
 from clip_courier.assignment import LEFT_OUT, assign
-from clip_courier.batch_files import read_crosswalk, read_own, rows_except
+from clip_courier.batch_files import manifest_of, read_crosswalk, read_own, rows_except
+from clip_courier.disclosure import SMALL_GROUP, Gate, grouped
 from clip_courier.errors import AudioUnusable, GateClosed
+from clip_courier.groups import SHOWN, rung_counts
 from clip_courier.landing import Landing
 from clip_courier.ledger import MANIFESTED, Batch, Ledger
-from clip_courier.model import (
-    MANIFEST,
-    Manifest,
-    NightFolder,
-    Outcome,
-    Progress,
-    batch_id_of,
-    write_parquet,
-    write_text,
-)
+from clip_courier.model import CLIPS, MANIFEST, NightFolder, Outcome, Progress, batch_id_of, write_parquet, write_text
 from clip_courier.pseudonyms import OURSELVES, Pseudonyms
 from clip_courier.redaction import Redactor
 from clip_courier.settings import Vendor
 from clip_courier.silences import Said, silences, words_of
-from clip_courier.tables import Tables
 
 # Room in a sealed batch for what is not a clip: the tar's end and its padding to records of 10 KiB, header and README,
 # Parquet's footer, and what OpenPGP puts around it all.
@@ -59,6 +51,18 @@ _SOUND = pa.schema(
         ("flac_bytes", pa.int64()),
     ]
 )
+# The raw row, as this stage reads it; whatever else stands beside these columns goes no further.
+RAW = pa.schema(
+    [
+        *CLIPS,
+        pa.field("person_ids", pa.list_(pa.string())),
+        pa.field("stratum", pa.string()),
+        pa.field("inclusion_probability", pa.float64()),
+        pa.field("is_for_two", pa.bool_()),
+        pa.field("is_withheld", pa.bool_()),
+        pa.field("clip_key", pa.string()),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ class Cutting:
     held: Callable[[], pa.Table]
     call_distance_seconds: int
     beep_margin_ms: int
+    gate: Gate
     progress: Progress
 
 
@@ -113,6 +118,7 @@ def _assignment(folder: NightFolder, vendors: Sequence[Vendor], given: Cutting, 
     """Who gets what, decided once a night: a vendor that is added later takes nothing that another one has."""
     if not folder.assigned.exists():
         validated = pq.read_table(folder.require(folder.validated, "validate"))
+        validated = validated.select([name for name in RAW.names if name in validated.column_names])
         rows, refused = assign(
             validated,
             vendors,
@@ -143,6 +149,8 @@ def _cut_for(
     private, too_large = _with_refs(known, vendor, given) if known.num_rows else (known, [])
     refused += unusable + too_large
     begun = len(given.ledger.batches(vendor=vendor.name, night=folder.night))
+    private, alone = _grouped(private, vendor, folder, given, outcome) if private.num_rows else (private, [])
+    refused += alone
     for sequence, clips in enumerate(_by_size(private, vendor.batch_max_bytes), start=begun + 1):
         batch_id = batch_id_of(vendor.name, folder.night, sequence)
         part = clips.drop_columns(["room_bytes"])
@@ -262,6 +270,13 @@ def _with_refs(rows: pa.Table, vendor: Vendor, given: Cutting) -> tuple[pa.Table
     ref_of = dict(zip(people, given.pseudonyms.refs(vendor.name, "person", people), strict=True))
     key_of = dict(zip(people, given.pseudonyms.refs(OURSELVES, "person", people), strict=True))
     persons = rows["person_ids"].to_pylist()
+    refs = [sorted(ref_of[p] for p in ids) for ids in persons]
+    for place, is_for_two in enumerate(rows["is_for_two"].to_pylist()):
+        if is_for_two:
+            # Two vendors can tell by its sound that they have the same clip; their refs must tell them nothing more.
+            clip_id = rows["clip_id"][place].as_py()
+            here = [f"{len(clip_id)}:{clip_id}{person}" for person in persons[place]]
+            refs[place] = sorted(given.pseudonyms.refs(vendor.name, "person_in_clip", here))
     redactor = Redactor(given.vocabulary(), level=vendor.redaction)
     shown = [
         None
@@ -273,7 +288,8 @@ def _with_refs(rows: pa.Table, vendor: Vendor, given: Cutting) -> tuple[pa.Table
     ]
     added: dict[str, pa.Array] = {
         "clip_ref": pa.array(given.pseudonyms.refs(vendor.name, "clip", rows["clip_id"].to_pylist()), pa.string()),
-        "speaker_refs": pa.array([sorted(ref_of[p] for p in ids) for ids in persons], pa.list_(pa.string())),
+        "speaker_refs": pa.array(refs, pa.list_(pa.string())),
+        "epoch": pa.array([given.pseudonyms.epoch] * len(persons), pa.string()),
         "speaker_key": pa.array([min(key_of[p] for p in ids) for ids in persons], pa.string()),
         "speaker_keys": pa.array([sorted(key_of[p] for p in ids) for ids in persons], pa.list_(pa.string())),
         "shown_hypotheses": pa.array(shown, _HYPOTHESES),
@@ -287,6 +303,31 @@ def _with_refs(rows: pa.Table, vendor: Vendor, given: Cutting) -> tuple[pa.Table
         for key in rows.filter(pc.invert(fits))["clip_key"].to_pylist()
     ]
     return rows.filter(fits).sort_by("clip_ref"), refused
+
+
+def _grouped(
+    rows: pa.Table, vendor: Vendor, folder: NightFolder, given: Cutting, outcome: Outcome
+) -> tuple[pa.Table, list[dict[str, str]]]:
+    """The rows with what they show, decided once a night: a run that goes on after a crash decides nothing anew."""
+    if not folder.shown(vendor.name).exists():
+        found, _ = grouped(folder, None, vendor.name, rows, given.gate)
+        place = pc.index_in(rows["clip_key"], found["clip_key"].combine_chunks())
+        columns = {name: found[name].take(place) for name in SHOWN.names}
+        write_parquet(pa.table({"clip_key": rows["clip_key"], **columns}), folder.shown(vendor.name))
+    shown = pq.read_table(folder.shown(vendor.name))
+    coarser = rung_counts(shown["rung"])
+    if coarser:
+        told = ", ".join(f"{name} {clips}" for name, clips in coarser.items())
+        outcome.say(f"manifest: vendor {vendor.name}: shown coarser than recorded: {told}")
+    place = pc.index_in(rows["clip_key"], shown["clip_key"].combine_chunks())
+    for name in SHOWN.names:
+        rows = rows.append_column(name, shown[name].take(place))
+    is_alone = pc.is_null(rows["rung"])
+    refused = [
+        {"clip_key": key, "vendor": vendor.name, "reason": SMALL_GROUP}
+        for key in rows.filter(is_alone)["clip_key"].to_pylist()
+    ]
+    return rows.filter(pc.invert(is_alone)), refused
 
 
 def _room(flac_bytes: int, person_ids: list[str], shown: list[dict[str, Any]] | None) -> int:
@@ -306,14 +347,6 @@ def _by_size(rows: pa.Table, batch_max_bytes: int) -> Iterator[pa.Table]:
         used += size
     if rows.num_rows > start:
         yield rows.slice(start)
-
-
-def manifest_of(batch_id: str, vendor: str, folder: NightFolder, private: pa.Table) -> Manifest:
-    """The manifest of the crosswalk's rows of one batch: nothing passes but what the contract names."""
-    with Tables() as tables:
-        tables.register("batch", private)
-        rows = tables.run("manifest").cast(MANIFEST)
-    return Manifest(batch_id, vendor, folder.night, rows.replace_schema_metadata(None))
 
 
 def _tally(reasons: Any) -> dict[str, int]:

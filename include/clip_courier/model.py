@@ -444,6 +444,14 @@ class NightFolder:
         """Row keys and reasons of clips that were taken out of a batch before it left."""
         return self.public / "batches" / batch_id / "withheld.parquet"
 
+    def shown(self, vendor: str) -> Path:
+        """What each clip shows of itself to its vendor, decided once a night; nothing where it is left out."""
+        return self.private / f"{vendor}.shown.parquet"
+
+    def evidence(self, batch_id: str) -> Path:
+        """What was done to a batch before it was sealed, and what an attack on it found: counts, in JSON."""
+        return self.public / "batches" / batch_id / "evidence.json"
+
     def crosswalk(self, batch_id: str) -> Path:
         return self.private / f"{batch_id}.crosswalk.parquet"
 

@@ -25,17 +25,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clip_courier import masking
-from clip_courier.batch_files import current, withhold
+from clip_courier.batch_files import current, manifest_of, withhold
+from clip_courier.disclosure import SMALL_GROUP, Gate, attacked, evidence, grouped
 from clip_courier.errors import (
     AudioUnusable,
     ConnectionLost,
     CourierError,
     CrosswalkMissing,
     LeaseLost,
+    LinkageTooHigh,
     RemoteConflict,
     SealFailed,
     TransferFailed,
 )
+from clip_courier.groups import Smallest
 from clip_courier.landing import Landing
 from clip_courier.ledger import CANCELLED, DELIVERED, MANIFESTED, RELEASED, SEALED, WAITING, Batch, Lease, Ledger
 from clip_courier.model import (
@@ -49,6 +52,7 @@ from clip_courier.model import (
     Refusals,
     Root,
     stamp,
+    write_parquet,
     write_text,
 )
 from clip_courier.pgp import KeyFacts, Keyring
@@ -103,6 +107,7 @@ class Delivery:
     connections: int
     is_read_back: bool
     refusals: Refusals
+    gate: Gate
     clock: Clock
     progress: Progress
 
@@ -118,8 +123,9 @@ class _Unfit(Exception):
 def deliver(vendor: Vendor, night: NightFolder, given: Delivery) -> Outcome:
     """Bring every waiting batch of the vendor, of this night or an earlier one, to DELIVERED or CANCELLED.
 
-    What keeps one batch back (RemoteConflict, SealFailed, CrosswalkMissing, LeaseLost) is a failure of the outcome; the
-    next batch has its turn. A batch that another worker has in hand is waited for, and taken when that one dies.
+    What keeps one batch back (RemoteConflict, SealFailed, CrosswalkMissing, LeaseLost, LinkageTooHigh) is a failure of
+    the outcome; the next batch has its turn. A batch that another worker has in hand is waited for, and taken when that
+    one dies.
 
     Raises:
         KeyUnusable: before any work, when the vendor's key cannot be encrypted to today.
@@ -211,7 +217,7 @@ class _Round:
     def _one(self, sending: "_Sending") -> None:
         try:
             done = sending.run()
-        except (RemoteConflict, SealFailed, CrosswalkMissing, LeaseLost) as failed:
+        except (RemoteConflict, SealFailed, CrosswalkMissing, LeaseLost, LinkageTooHigh) as failed:
             log.error("batch %s: %s: %s", sending.batch_id, type(failed).__name__, failed)
             with self._telling:
                 self._outcome.failures.append(failed)
@@ -288,6 +294,7 @@ class _Sending:
         self._sealed = given.root.sealed_batch(batch.batch_id)
         self._signature = self._sealed.with_name(f"{self._sealed.name}.sig")
         self._is_detached = vendor.signature == "detached"
+        self._evidence: dict[str, object] = {}
         self._is_fresh = False  # sealed by this very run, so that consent was asked a moment ago
         self.batch_id = batch.batch_id
         self.withheld = 0
@@ -311,7 +318,10 @@ class _Sending:
             self._forget_spool()
             self._move(MANIFESTED, CANCELLED, clip_count=0, audio_ms=0)
             return
-        manifest = Manifest(self._batch.batch_id, self._vendor.name, self._folder.night, rows)
+        manifest, private, least = self._regrouped(rows, private)
+        attack = attacked(self._folder, self._batch.batch_id, self._vendor.name, private, self._given.gate)
+        self._evidence = evidence(manifest, private, least, attack, self._given.gate)
+        write_text(json.dumps(self._evidence) + "\n", self._folder.evidence(self._batch.batch_id))
         sealed = self._keyring.seal(
             lambda sink: self._write_tar(sink, manifest, private),
             self._sealed,
@@ -328,9 +338,28 @@ class _Sending:
             audio_ms=sum(manifest.rows["duration_ms"].to_pylist()),
             size_bytes=sealed.size_bytes,
             sha256=sealed.sha256,
-            contents_sha256=self._contents(rows),
+            contents_sha256=self._contents(manifest.rows),
         )
         self._is_fresh = True
+
+    def _regrouped(self, rows: pa.Table, private: pa.Table) -> tuple[Manifest, pa.Table, Smallest]:
+        """The batch as its groups allow it now: what was withdrawn since may have left others alone.
+
+        A clip is never shown finer than it was cut. What finds no group any more makes the batch unfit.
+        """
+        batch_id, vendor = self._batch.batch_id, self._vendor.name
+        kept, least = grouped(self._folder, batch_id, vendor, private, self._given.gate)
+        if kept.num_rows < private.num_rows:
+            refs = set(private["clip_ref"].to_pylist()) - set(kept["clip_ref"].to_pylist())
+            raise _Unfit(dict.fromkeys(sorted(refs), SMALL_GROUP))
+        told = {"locale": "shown_locale", "product": "shown_product", "recorded_week": "shown_week"}
+        if all(rows[column].equals(kept[shown]) for column, shown in told.items()):
+            return Manifest(batch_id, vendor, self._folder.night, rows), kept, least
+        manifest = manifest_of(batch_id, vendor, self._folder, kept)
+        # The crosswalk first: the manifest is made from it.
+        write_parquet(kept, self._folder.crosswalk(batch_id))
+        write_parquet(manifest.rows, self._folder.manifest(batch_id))
+        return manifest, kept, least
 
     def _clear_remote(self) -> None:
         """What a killed run left beside the final name may hold a clip that is withdrawn by now."""
@@ -342,7 +371,8 @@ class _Sending:
     def _contents(self, rows: pa.Table) -> str:
         """Of what is sealed and for whom: a batch that is not sealed so any more is sealed again."""
         sealed_as = (self._vendor.recipient_fingerprint, self._given.signer_fingerprint, self._vendor.signature)
-        return sha256("\n".join([*sealed_as, *rows["clip_ref"].to_pylist()]).encode("ascii")).hexdigest()
+        shown = rows.select(["clip_ref", "locale", "product", "recorded_week"]).to_pylist()
+        return sha256(json.dumps([sealed_as, shown]).encode("ascii")).hexdigest()
 
     def _write_tar(self, sink: BinaryIO, manifest: Manifest, private: pa.Table) -> None:
         """The batch as a stream: the header, the manifest, and each recording made anew as its turn comes."""
@@ -392,6 +422,7 @@ class _Sending:
             "clip_count": rows.num_rows,
             "audio_ms": sum(rows["duration_ms"].to_pylist()),
             "instructions_version": INSTRUCTIONS_VERSION,
+            "evidence": self._evidence,
             "sha256": {**{name: sha256(content).hexdigest() for name, content in small.items()}, **dict(recordings)},
         }
 
@@ -413,6 +444,9 @@ class _Sending:
             return
         if not self._is_fresh:
             self._check_lawful(private)
+            if not self._regrouped(rows, private)[0].rows.equals(rows):
+                self._unseal()
+                return
         self._take_over(name)
         if self._is_detached:
             # First, so that what lies there is never unsigned.

@@ -8,6 +8,7 @@ from datetime import date, datetime
 from typing import Any
 
 from clip_courier.batch_files import overdue
+from clip_courier.disclosure import read_evidence
 from clip_courier.ledger import Batch, Ledger, Recall, parse_stamp
 from clip_courier.model import KEY_NOTICE, NightFolder, Outcome, Root
 
@@ -32,6 +33,7 @@ class BatchSeen:
     """A batch as the ledger has it, and whether its transcripts are late. Times are RFC 3339 in UTC.
 
     `owed` counts clips that are past their due time; `breaches` rows of clips that the vendor was told to delete.
+    `evidence` is what the batch's header says about what was done to it; None before it is sealed.
     """
 
     batch_id: str
@@ -47,6 +49,7 @@ class BatchSeen:
     sensitive: int = 0
     distress: int = 0
     breaches: int = 0
+    evidence: Mapping[str, Any] | None = None
 
     @property
     def alerts(self) -> list[str]:
@@ -124,7 +127,16 @@ def overview(
         alarming[rows.batch_id].update(found)
     batches = ledger.batches(night=night, vendor=vendor)
     owed = {batch.batch_id: clips for batch, clips in overdue(root, ledger, now, vendor)}
-    seen = [_batch_seen(b, returned[b.batch_id], owed.get(b.batch_id, 0), alarming[b.batch_id]) for b in batches]
+    seen = [
+        _batch_seen(
+            b,
+            returned[b.batch_id],
+            owed.get(b.batch_id, 0),
+            alarming[b.batch_id],
+            read_evidence(root.night(b.night_date), b.batch_id),
+        )
+        for b in batches
+    ]
     ids = {batch.batch_id for batch in batches}
     folders = [folder for folder in reversed(root.nights()) if night in (None, folder.night)]
     return Overview(
@@ -147,7 +159,9 @@ def _keys_seen(root: Root, now: datetime, vendor: str | None) -> list[KeySeen]:
     return sorted(found.values(), key=lambda key: (key.is_ours, key.vendor))
 
 
-def _batch_seen(batch: Batch, returned_rows: int, owed: int, alarming: Mapping[str, int]) -> BatchSeen:
+def _batch_seen(
+    batch: Batch, returned_rows: int, owed: int, alarming: Counter[str], evidence: Mapping[str, Any] | None
+) -> BatchSeen:
     return BatchSeen(
         batch_id=batch.batch_id,
         vendor=batch.vendor,
@@ -159,7 +173,10 @@ def _batch_seen(batch: Batch, returned_rows: int, owed: int, alarming: Mapping[s
         returned_rows=returned_rows,
         is_overdue=owed > 0,
         owed=owed,
-        **alarming,
+        sensitive=alarming["sensitive"],
+        distress=alarming["distress"],
+        breaches=alarming["breaches"],
+        evidence=evidence,
     )
 
 

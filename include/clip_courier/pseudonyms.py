@@ -2,6 +2,9 @@
 
 HMAC-SHA-256 (RFC 2104, FIPS 198-1) over the length-prefixed parts (vendor, epoch, kind, id), cut to 160 bits and in
 base32, 32 characters. Without the key no ref can be computed or reversed; two vendors' refs cannot be joined.
+
+A key serves for one epoch, which ends. When it is destroyed (its epoch taken out of the connection) nobody can make its
+refs again; what still needs them finds them in the crosswalk, until that is erased, too.
 """
 
 import base64
@@ -10,9 +13,9 @@ import hashlib
 import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 
-from clip_courier.errors import ConnectionInvalid
+from clip_courier.errors import ConnectionInvalid, EpochExpired
 from clip_courier.model import Connection
 
 # The "vendor" of refs that never leave: row keys in results, and the warehouse.
@@ -48,16 +51,36 @@ def _framed(part: str) -> bytes:
     return len(encoded).to_bytes(4, "big") + encoded
 
 
-def pseudonyms_for(connection: Connection, night: date) -> Pseudonyms:
+def pseudonyms_for(connection: Connection, night: date, longest: timedelta) -> Pseudonyms:
     """The epoch in force on the night: the latest one whose `from` is not after it.
 
     Raises:
         ConnectionInvalid: an epoch lacks its 32-byte key or its date, or none has begun.
+        EpochExpired: the latest one began `longest` or more before the night.
     """
+    begins, pseudonyms = max(_begun(connection, night), key=lambda epoch: (epoch[0], epoch[1].epoch))
+    if night - begins >= longest:
+        raise EpochExpired(
+            f"connection {connection.conn_id}: epoch {pseudonyms.epoch} began on {begins}, and an epoch lasts"
+            f" {longest.days} days; there is none for {night}"
+        )
+    return pseudonyms
+
+
+def last_pseudonyms(connection: Connection, day: date) -> Pseudonyms:
+    """The latest epoch that has begun, however long ago: for keys that are never given to a vendor.
+
+    Raises:
+        ConnectionInvalid: an epoch lacks its 32-byte key or its date, or none has begun.
+    """
+    return max(_begun(connection, day), key=lambda epoch: (epoch[0], epoch[1].epoch))[1]
+
+
+def _begun(connection: Connection, day: date) -> list[tuple[date, Pseudonyms]]:
     epochs = connection.extra.get("epochs")
     if not isinstance(epochs, dict) or not epochs:
         raise ConnectionInvalid(f"connection {connection.conn_id}: extra.epochs names no epoch")
-    begun: list[tuple[date, str, bytes]] = []
+    begun = []
     for name, epoch in epochs.items():
         try:
             key, begins = base64.b64decode(epoch["key"], validate=True), date.fromisoformat(epoch["from"])
@@ -67,9 +90,8 @@ def pseudonyms_for(connection: Connection, night: date) -> Pseudonyms:
             ) from None
         if len(key) != 32:
             raise ConnectionInvalid(f"connection {connection.conn_id}: the key of epoch {name} must be 32 bytes")
-        if begins <= night:
-            begun.append((begins, str(name), key))
+        if begins <= day:
+            begun.append((begins, Pseudonyms(str(name), key)))
     if not begun:
-        raise ConnectionInvalid(f"connection {connection.conn_id}: no epoch has begun by {night}")
-    _, name, key = max(begun)
-    return Pseudonyms(name, key)
+        raise ConnectionInvalid(f"connection {connection.conn_id}: no epoch has begun by {day}")
+    return begun

@@ -227,11 +227,29 @@ class Sampling(_Strict):
 
 
 class Disclosure(_Strict):
-    """How many distinct persons must have said a word in the landing window before it may leave in a hypothesis."""
+    """What keeps persons from being told apart by what leaves: docs/disclosure.md."""
 
+    # A word of a hypothesis leaves only when this many distinct persons said it in the landing window.
     vocabulary_k: Annotated[int, Field(ge=2)] = 5
+    # So many distinct persons, at the least, are in every group that a vendor sees.
+    k: Annotated[int, Field(ge=2)] = 2
+    # Where buckets of duration end: each clip is counted in one.
+    duration_bounds_ms: list[Annotated[int, Field(gt=0)]] = [2_000, 5_000, 10_000, 20_000]
+    # Duration, sample rate and channels are in the sound itself. Counted while a group can be found so, or always: then
+    # a clip whose sound is too rare is left out.
+    count_sound: Literal["while_possible", "always"] = "while_possible"
+    # The share of a batch's persons that an attack may link to another vendor's or epoch's, beyond chance.
+    max_linkage: Annotated[float, Field(ge=0, le=1)] = 0.1
+    # Six months.
+    epoch_max_days: Annotated[int, Field(ge=1, le=184)] = 184
     # Silenced before and after a word that may not be heard: how far a recogniser's times may be off.
     beep_margin_ms: Annotated[int, Field(ge=0, le=1000)] = 100
+
+    @model_validator(mode="after")
+    def _check_bounds(self) -> Self:
+        if self.duration_bounds_ms != sorted(set(self.duration_bounds_ms)):
+            raise ValueError("`duration_bounds_ms` must ascend")
+        return self
 
 
 class Threshold(_Strict):

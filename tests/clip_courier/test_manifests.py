@@ -23,6 +23,7 @@ from clip_courier import audio, manifests, masking
 from clip_courier.assignment import HELD
 from clip_courier.batch_files import withhold
 from clip_courier.courier import Courier
+from clip_courier.disclosure import Gate
 from clip_courier.errors import GateClosed, StageMissing
 from clip_courier.holdings import TAKEN
 from clip_courier.landing import Landing
@@ -30,8 +31,9 @@ from clip_courier.ledger import Batch, Ledger
 from clip_courier.model import MANIFEST, Manifest, NightFolder, Outcome, Root, silent, write_parquet
 from clip_courier.pgp import OwnKey, open_keyring
 from clip_courier.pseudonyms import Pseudonyms
+from clip_courier.recalls import TOMBSTONE
 from clip_courier.redaction import NAME, NUMBER, WORD, harmless_words
-from clip_courier.settings import Vendor
+from clip_courier.settings import Disclosure, Vendor
 from clip_courier_demo.stage import Stage, write_vendor
 from conftest import NIGHT, NOW
 from selected_rows import PSEUDONYMS, everything_written, row, sound, table, timed
@@ -88,6 +90,8 @@ class Night:
     pseudonyms: Pseudonyms = PSEUDONYMS
     taken: list[str] = field(default_factory=list)
     night: date = NIGHT
+    k: int = 2
+    withdrawn: frozenset[str] = frozenset()
 
     @property
     def folder(self) -> NightFolder:
@@ -113,6 +117,13 @@ class Night:
             held=HELD.empty_table,
             call_distance_seconds=60,
             beep_margin_ms=100,
+            gate=Gate(
+                self.folder.root,
+                ledger or self.ledger,
+                Disclosure.model_construct(k=self.k),
+                TOMBSTONE.empty_table,
+                lambda rows: {ref: "withdrawn" for ref in rows["clip_ref"].to_pylist() if ref in self.withdrawn},
+            ),
             progress=silent,
         )
         return manifests.manifest(self.folder, list(vendors), NOW, given_, only)
@@ -224,6 +235,7 @@ def test_manifest_describes_every_clip_truly(night: Night, landing: Path) -> Non
         row(103, landing, sound(103, rate=48_000, channels=2), sample_rate_hz=48_000, channels=2),
         row(104, landing, audio_sha256=None, locale="xx-XX", person_ids=["person-1"]),
     ]
+    night.k = 1  # each of them is alone; what becomes of such clips is told by tests of their own
     night.validated(changed).cut(AURORA)
     (by_ref,) = [{one["clip_ref"]: one for one in night.rows_of()}]
     private = {one["clip_id"]: one for one in night.crosswalk()}
@@ -703,8 +715,8 @@ def test_manifest_after_a_crash_anywhere_cuts_the_same_batches(
         assert broken.batches() == whole.batches()
         assert broken.ledger.verify_chain() == len(whole.batches())
         steps += 1
-    # Two files of the assignment, then for each batch two and its entry, and two for each vendor.
-    assert steps == 2 + 3 * len(whole.batches()) + 2 * 2
+    # Two files of the assignment, then for each batch two and its entry, and three for each vendor.
+    assert steps == 2 + 3 * len(whole.batches()) + 2 * 3
     assert len(whole.batches()) > 2
 
 
@@ -715,7 +727,7 @@ def test_manifest_after_a_crash_leaves_alone_what_may_have_been_sent(
     made = [row(700 + n, landing) for n in range(16)]
     broken = Night(tmp_path / "var", landing).validated(made)
     small = vendor("aurora", batch_max_bytes=150_000)
-    crash_at(2 + 3 * 1 + 2)  # the assignment, the first batch, and the second without its entry
+    crash_at(2 + 1 + 3 * 1 + 2)  # the assignment, the groups, the first batch, and the second without its entry
     with pytest.raises(Crash):
         broken.cut(small)
     crash_at(None)
@@ -749,7 +761,7 @@ def test_manifest_forgets_files_of_batches_that_never_came_to_be(
     made = [row(800 + n, landing) for n in range(10)]
     broken = Night(tmp_path / "var", landing).validated(made)
     one_each = vendor("aurora", batch_max_bytes=70_000)
-    crash_at(2 + 2)
+    crash_at(2 + 1 + 2)
     with pytest.raises(Crash):
         broken.cut(one_each)
     crash_at(None)

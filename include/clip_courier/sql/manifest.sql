@@ -1,11 +1,11 @@
 -- The gate: exactly the contract's columns, named one by one, in the order of the refs (which tells nothing).
--- Reads: batch (the crosswalk's rows of one batch).
+-- Locale, product and week are what the clip's group shows. Reads: batch (the crosswalk's rows of one batch).
 SELECT
     clip_ref,
     speaker_refs,
-    locale,
-    product,
-    strftime(recorded_at::TIMESTAMP, '%G-W%V') AS recorded_week,
+    shown_locale AS locale,
+    shown_product AS product,
+    shown_week AS recorded_week,
     duration_ms::INTEGER AS duration_ms,
     sample_rate_hz::INTEGER AS sample_rate_hz,
     channels::TINYINT AS channels,

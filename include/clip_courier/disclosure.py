@@ -1,0 +1,201 @@
+"""What a batch gives away, judged where it is cut and again where it is sealed, and the evidence that it carries.
+
+It puts together what a vendor has from earlier (the crosswalks say), the groups, and the attack.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from clip_courier import groups, linkage, redaction
+from clip_courier.batch_files import read_crosswalk, rows_except
+from clip_courier.errors import LinkageTooHigh
+from clip_courier.groups import BEFORE, Limits, Smallest
+from clip_courier.ledger import CANCELLED, WITH_VENDOR, Batch, Ledger
+from clip_courier.linkage import ATTACKED
+from clip_courier.model import Manifest, NightFolder, Refusals, Root, batch_id_of
+from clip_courier.settings import Disclosure
+
+SMALL_GROUP: Final = "small_group"
+# A clip shows nothing finer than a year, so what lies further back can share nothing with it.
+_LOOKED_BACK: Final = timedelta(days=400)
+_MASK: Final = re.compile("‹([A-Z_]+)›")
+_RULES: Final = ("groups.py", "linkage.py", *("sql/manifest.sql", "sql/linkage.sql", "sql/groups_*.sql"))
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What judging needs. `recalled`: clip_ref of every clip that was ever recalled; `refusals` asks consent."""
+
+    root: Root
+    ledger: Ledger
+    policy: Disclosure
+    recalled: Callable[[], pa.Table]
+    refusals: Refusals
+
+    @property
+    def limits(self) -> Limits:
+        policy = self.policy
+        return Limits(policy.k, policy.duration_bounds_ms, policy.count_sound == "always")
+
+
+def grouped(
+    folder: NightFolder, batch_id: str | None, vendor: str, private: pa.Table, gate: Gate
+) -> tuple[pa.Table, Smallest]:
+    """The crosswalk's rows of a batch with what they show, without those that found no group; and the smallest group.
+
+    Without a `batch_id` they are all that a night has for the vendor. What else the vendor gets or has counts where it
+    is needed: in languages in which these rows alone fall short. Rows that show something already stay as they are as
+    long as their groups are large enough, and never show anything finer.
+    """
+    before = BEFORE.empty_table()
+    if "rung" in private.column_names:
+        least = groups.smallest(private, before, gate.limits)
+        if (least.persons or 0) < gate.limits.k and private.num_rows:
+            before = _before(folder, batch_id, vendor, private, gate)
+            least = groups.smallest(private, before, gate.limits)
+        if (least.persons or 0) >= gate.limits.k or private.num_rows == 0:
+            return private, least
+    found = groups.group(private, before, gate.limits)
+    is_short = pc.not_equal(found["rung"].fill_null(1), 0)
+    if before.num_rows == 0 and pc.any(is_short).as_py():
+        short = private.filter(pc.is_in(private["clip_ref"], found["clip_ref"].filter(is_short).combine_chunks()))
+        before = _before(folder, batch_id, vendor, short, gate)
+        found = groups.group(private, before, gate.limits) if before.num_rows else found
+    rows = private.take(pc.index_in(found["clip_ref"], private["clip_ref"].combine_chunks()))
+    rows = rows.drop_columns([name for name in groups.SHOWN.names if name in rows.column_names])
+    for name in groups.SHOWN.names:
+        rows = rows.append_column(name, found[name])
+    rows = rows.filter(pc.is_valid(rows["rung"]))
+    return rows, groups.smallest(rows, before, gate.limits)
+
+
+def _before(folder: NightFolder, batch_id: str | None, vendor: str, short: pa.Table, gate: Gate) -> pa.Table:
+    """Columns of BEFORE: what the vendor got in this epoch and keeps, and gets on this night in other batches.
+
+    In the languages of the `short` rows. Nobody counts who has withdrawn, whether the recall is out yet or not.
+    """
+    epoch, languages = _epoch(short), pc.unique(_language(short["locale"]))
+    parts = []
+    for batch in _batches(folder, batch_id, gate):
+        if batch.vendor != vendor or (batch.state not in WITH_VENDOR and batch.night_date != folder.night):
+            continue
+        rows = read_crosswalk(gate.root.night(batch.night_date), batch.batch_id)
+        if _epoch(rows) is None or _epoch(rows) != epoch:
+            continue
+        parts.append(rows.filter(pc.is_in(_language(rows["locale"]), languages)))
+    if not any(part.num_rows for part in parts):
+        return BEFORE.empty_table()
+    rows = pa.concat_tables(parts, promote_options="default")
+    rows = rows_except(rows, "clip_ref", gate.recalled()["clip_ref"].combine_chunks())
+    rows = rows_except(rows, "clip_ref", pa.array(list(gate.refusals(rows)), pa.string()))
+    return rows.select(BEFORE.names).cast(BEFORE)
+
+
+def _language(locales: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.list_element(pc.split_pattern(locales, "-", max_splits=1), 0)
+
+
+def _epoch(rows: pa.Table) -> str | None:
+    """Under whose key the refs of a batch were made; None when that is not on record."""
+    return str(rows["epoch"][0]) if rows.num_rows and "epoch" in rows.column_names else None
+
+
+def _batches(folder: NightFolder, batch_id: str | None, gate: Gate) -> Iterator[Batch]:
+    """The other batches whose clips may share something with this one's."""
+    for batch in gate.ledger.batches():
+        is_near = batch.night_date >= folder.night - _LOOKED_BACK
+        if batch.batch_id != batch_id and batch.state != CANCELLED and is_near:
+            yield batch
+
+
+def attacked(folder: NightFolder, batch_id: str, vendor: str, private: pa.Table, gate: Gate) -> linkage.Linkage:
+    """Play the attack on a batch.
+
+    Raises:
+        LinkageTooHigh: more persons than the policy allows are found again, beyond chance and beyond doubt.
+    """
+    languages = pc.unique(_language(private["shown_locale"]))
+    parts = [ATTACKED.empty_table()]
+    for batch in _batches(folder, batch_id, gate):
+        crosswalk = gate.root.night(batch.night_date)
+        rows = read_crosswalk(crosswalk, batch.batch_id, [*ATTACKED.names, "epoch"])
+        # Within an epoch a vendor knows its speakers by their refs, and is meant to.
+        is_told = batch.vendor == vendor and _epoch(rows) == _epoch(private)
+        if not is_told and "shown_week" in rows.column_names:
+            rows = rows.filter(pc.is_in(_language(rows["shown_locale"]), languages))
+            parts.append(rows.select(ATTACKED.names).cast(ATTACKED))
+    found = linkage.attack(private, pa.concat_tables(parts))
+    if found.at_least > gate.policy.max_linkage:
+        raise LinkageTooHigh(
+            f"batch {batch_id}: at least {found.at_least:.0%} of its {found.persons} persons are found again in other"
+            f" manifests, beyond chance; max_linkage allows {gate.policy.max_linkage:.0%}"
+        )
+    return found
+
+
+def evidence(
+    manifest: Manifest, private: pa.Table, least: Smallest, attack: linkage.Linkage, gate: Gate
+) -> dict[str, object]:
+    """What a batch's header says about what was done to it; counts alone.
+
+    What found no group when the night was cut is in no batch; it is counted with the first one.
+    """
+    folder = gate.root.night(manifest.night)
+    left_out = left_out_of(folder, manifest.batch_id)
+    if manifest.batch_id == batch_id_of(manifest.vendor, manifest.night, 1):
+        alone = pq.read_table(folder.shown(manifest.vendor))["rung"].null_count
+        left_out[SMALL_GROUP] = left_out.get(SMALL_GROUP, 0) + alone
+    rows_out = manifest.rows.num_rows
+    return {
+        "rows_in": rows_out + sum(left_out.values()),
+        "rows_out": rows_out,
+        "suppressed": {SMALL_GROUP: left_out.pop(SMALL_GROUP, 0)},
+        "withheld": sum(left_out.values()),
+        "generalised": groups.rung_counts(private["rung"]),
+        "k": gate.policy.k,
+        "smallest_group": least.persons,
+        "smallest_group_clips": least.clips,
+        "masks": _masks(manifest),
+        "linkage": {**asdict(attack), "max_linkage": gate.policy.max_linkage},
+        "rules": rules(),
+    }
+
+
+def left_out_of(folder: NightFolder, batch_id: str) -> dict[str, int]:
+    """How many clips were taken out of a batch, by reason."""
+    path = folder.withheld(batch_id)
+    return dict(sorted(Counter(pq.read_table(path)["reason"].to_pylist()).items())) if path.exists() else {}
+
+
+def _masks(manifest: Manifest) -> dict[str, int]:
+    """How many masks of each kind leave."""
+    said = pc.list_flatten(manifest.rows["hypotheses"])
+    texts = pc.struct_field(said, "text").drop_null().to_pylist()
+    return dict(sorted(Counter(_MASK.findall(" ".join(texts))).items()))
+
+
+def rules() -> dict[str, str]:
+    """Digests: by other ones the same clips are judged otherwise."""
+    here = Path(__file__).parent
+    digest = sha256()
+    for pattern in _RULES:
+        for path in sorted(here.glob(pattern)):
+            digest.update(path.name.encode() + path.read_bytes())
+    return {"disclosure": digest.hexdigest(), "redaction": redaction.rules()}
+
+
+def read_evidence(folder: NightFolder, batch_id: str) -> Mapping[str, Any] | None:
+    """As the batch was sealed with it; None before."""
+    path = folder.evidence(batch_id)
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
