@@ -2,14 +2,17 @@
 
 Every hour takes what the vendors returned: each file's signature is checked against the vendor's pinned key, each row
 against the batch that the vendor has, and the vendor gets a report. A vendor without a new return is skipped. What was
-taken is announced as an asset for `load_warehouse`. The run fails while a batch is past its due time: that is the
-alert.
+taken is announced as an asset for `load_warehouse`. While a batch is past its due time the run fails, and has a missed
+deadline.
 """
 
+from datetime import timedelta
+
 import pendulum
-from airflow.sdk import dag, task
+from airflow.sdk import DeadlineAlert, SyncCallback, dag, task
 
 from clip_courier_airflow import FACTS, RETRIES, courier, run, vendor_names
+from clip_courier_deadlines import ReturnsDue, tell_overdue
 
 
 @dag(
@@ -18,6 +21,9 @@ from clip_courier_airflow import FACTS, RETRIES, courier, run, vendor_names
     start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     catchup=False,
     max_active_runs=1,
+    deadline=DeadlineAlert(
+        name="Returns due", reference=ReturnsDue(), interval=timedelta(0), callback=SyncCallback(tell_overdue)
+    ),
     default_args=RETRIES,
     doc_md=__doc__,
     tags=["clip-courier"],

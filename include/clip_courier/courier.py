@@ -8,7 +8,7 @@ imported by its verb: the process that delivers for hours carries none of them.
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ from clip_courier.errors import (
 )
 from clip_courier.holdings import Holdings
 from clip_courier.landing import Landing
-from clip_courier.ledger import CANCELLED, RETURNED, WITH_VENDOR, Batch, Ledger
+from clip_courier.ledger import CANCELLED, RETURNED, WITH_VENDOR, Batch, Ledger, parse_stamp
 from clip_courier.model import (
     Clock,
     Connection,
@@ -56,6 +56,8 @@ log = logging.getLogger("clip_courier")
 
 # Two keep a line busy while one of them waits for gpg; more gain nothing on a machine of two cores.
 _CONNECTIONS = 2
+# What came in time was collected within the hour.
+_COLLECTED_WITHIN = timedelta(hours=1)
 # How long a worker waits for others to hang up.
 _CONNECTION_WAIT_S = 600
 
@@ -224,15 +226,18 @@ class Courier:
     def overdue(self, vendor: str | None = None) -> Outcome:
         """Fails when a batch is past its due time and clips of it are owed: the schedule's alarm."""
         outcome = Outcome("overdue", {"overdue": 0}, is_new=False)
-        # What came in time was collected within the hour.
-        due = self._clock() - timedelta(hours=1)
-        for batch, owed in overdue(self._root, self._ledger, due, vendor):
+        for batch, owed in overdue(self._root, self._ledger, self._clock() - _COLLECTED_WITHIN, vendor):
             outcome.count("overdue")
             late = ReturnOverdue(
                 f"batch {batch.batch_id} of vendor {batch.vendor} was due at {batch.due_at}: {owed} clips"
             )
             outcome.failures.append(late)
         return outcome
+
+    def owed_since(self) -> datetime | None:
+        """When the longest overdue batch was due; None when nothing is overdue."""
+        late = overdue(self._root, self._ledger, self._clock() - _COLLECTED_WITHIN)
+        return min((parse_stamp(batch.due_at) for batch, _ in late if batch.due_at), default=None)
 
     def load(self) -> Outcome:
         """Stage 6: scores, and the warehouse published."""

@@ -32,6 +32,7 @@ from clip_courier.returned_rows import (
     bounded,
     column_of,
     moment_of,
+    object_of,
     table_of,
 )
 
@@ -120,7 +121,7 @@ def _parsed(line: bytes) -> Row:
     if len(line) > MAX_ROW_BYTES:
         return "row_too_long"
     try:
-        row = json.loads(line.decode("utf-8"))
+        row = json.loads(line.decode("utf-8"), object_pairs_hook=object_of)
     except UnicodeDecodeError:
         return "not_utf8"
     except (ValueError, RecursionError):

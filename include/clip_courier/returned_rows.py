@@ -38,6 +38,7 @@ MAX_CHARACTERS: Final[Mapping[str, int]] = {
 }
 WHOLE_NUMBERS: Final = ("chosen_rank", "revision")
 TOLD: Final = (*MAX_CHARACTERS, *WHOLE_NUMBERS, "submitted_at")
+_WHOLE = re.compile(r"\s*-?[0-9]{1,10}\s*", re.ASCII)
 NOT_UTF8 = re.compile("[\udc80-\udcff]")
 # What text is cleaned of, as RE2 writes it: control, format and private characters, and every blank but U+0020.
 _UNCLEAN: Final = (
@@ -57,6 +58,14 @@ class Column(NamedTuple):
     values: pa.Array
     is_bad: pa.Array
     fault: pa.Array | None = None
+
+
+def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; ValueError when a name stands in it twice, for nobody knows which value is meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError
+    return found
 
 
 def table_of(rows: list[tuple[int, Row]]) -> pa.Table:
@@ -117,10 +126,7 @@ def _whole(value: object) -> tuple[int | None, bool]:
     """A whole number of 32 bits; and whether what stands there is something else."""
     if value is None or value == "":
         return None, False
-    try:
-        number = int(value) if isinstance(value, str) else value
-    except ValueError:
-        return None, True
+    number = int(value) if isinstance(value, str) and _WHOLE.fullmatch(value) else value
     if isinstance(number, bool) or not isinstance(number, int) or number not in INT32:
         return None, True
     return number, False

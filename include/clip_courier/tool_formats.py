@@ -12,10 +12,12 @@ from typing import Any, Final, NamedTuple
 
 from clip_courier.errors import ReturnUnreadable
 from clip_courier.model import STATUSES
-from clip_courier.returned_rows import MAX_ROW_BYTES, NOT_UTF8, Row, moment_of
+from clip_courier.returned_rows import MAX_ROW_BYTES, NOT_UTF8, Row, moment_of, object_of
 
 # A ref in the name of the recording, wherever a tool has put it: `/data/upload/3/1a2b3c4d-<ref>.flac`.
 _REF_IN_NAME = re.compile(r"(?<![a-z0-9])([a-z2-7]{32})(?:\.[a-z0-9]{2,4})?(?![a-z0-9])")
+# No recording is longer.
+_MOST_SECONDS: Final = 1e6
 # Revisions of Label Studio's annotations count from here, in seconds.
 _REVISIONS_SINCE: Final = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -23,7 +25,8 @@ _REVISIONS_SINCE: Final = datetime(2020, 1, 1, tzinfo=UTC)
 def label_studio(content: bytes) -> Iterator[Row]:
     """Label Studio's export JSON: tasks, each with annotations. One row an annotation that was not cancelled."""
     try:
-        tasks = json.loads(content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape"))
+        text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+        tasks = json.loads(text, object_pairs_hook=object_of)
     except (ValueError, RecursionError):
         raise ReturnUnreadable("bad_format", "the file is not readable as labelstudio.json") from None
     if not isinstance(tasks, list):
@@ -34,7 +37,7 @@ def label_studio(content: bytes) -> Iterator[Row]:
             yield "unreadable_row"
             continue
         for annotation in annotations:
-            if not isinstance(annotation, dict):
+            if not isinstance(annotation, dict) or annotation.get("was_cancelled") not in (None, True, False):
                 yield "unreadable_row"
             elif not annotation.get("was_cancelled"):
                 yield _annotated(task.get("data"), annotation)
@@ -54,7 +57,11 @@ def _annotated(data: object, annotation: Mapping[str, Any]) -> Row:
         field, start = result.get("from_name"), value.get("start")
         told = value.get("text")
         texts = told if isinstance(told, list) else [told]
-        lines = [(float(start) if isinstance(start, int | float) else 0.0, t) for t in texts if isinstance(t, str)]
+        if not (isinstance(start, int | float) and abs(start) < _MOST_SECONDS):
+            if start is not None:
+                return "unreadable_row"
+            start = 0
+        lines = [(float(start), t) for t in texts if isinstance(t, str)]
         if field == "note":
             notes += [text for _, text in lines]
         else:
@@ -64,6 +71,8 @@ def _annotated(data: object, annotation: Mapping[str, Any]) -> Row:
         answers = [c for c in choices if isinstance(c, str)] if isinstance(choices, list) else []
         chosen += [(field != "status", c) for c in answers if field == "status" or c in STATUSES]
     by = annotation.get("completed_by")
+    # Of a person's profile the number alone: an address must not come in here.
+    by = by.get("id") if isinstance(by, dict) else by
     changed = annotation.get("updated_at") or annotation.get("created_at")
     moment = moment_of(changed)
     row = {
@@ -71,8 +80,7 @@ def _annotated(data: object, annotation: Mapping[str, Any]) -> Row:
         "status": min(chosen)[1] if chosen else "transcribed",
         "text": " ".join(text for _, text in sorted(said, key=lambda part: part[0])) or None,
         "note": " ".join(notes) or None,
-        # Of a person's profile the number alone: an address must not come in here.
-        "annotator_ref": str(by.get("id") if isinstance(by, dict) else by) if by is not None else None,
+        "annotator_ref": str(by) if isinstance(by, int) and not isinstance(by, bool) else by,
         "submitted_at": changed,
         # An annotation that was changed replaces what it was; one that is exported again is a duplicate.
         "revision": int((moment - _REVISIONS_SINCE).total_seconds()) if moment else 0,
@@ -98,7 +106,7 @@ class _Part(NamedTuple):
 
 
 # What may be told of the lines that follow, in a comment: `;; annotator_ref: t1`.
-_DIRECTIVE = re.compile(r"^;;\s*(annotator_ref|submitted_at|revision)\s*:\s*(\S.*?)\s*$")
+_TOLD_OF_LINES: Final = frozenset({"annotator_ref", "submitted_at", "revision"})
 _ALTERNATIVES = re.compile(r"\{([^{}/]*)(?:/[^{}]*)?\}")
 _OPTIONAL = re.compile(r"\(([^()\s]*)\)")
 
@@ -115,8 +123,7 @@ def by_clip(content: bytes, read_line: Callable[[list[str]], _Part], at: datetim
     is_other_choice = False
     text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
     for number, line in enumerate(io.StringIO(text, newline=None), start=1):
-        if directive := _DIRECTIVE.match(line):
-            told[directive[1]] = directive[2]
+        told |= _told_in(line)
         fields = line.split()
         if not fields or line.startswith(";;"):
             continue
@@ -141,6 +148,12 @@ def by_clip(content: bytes, read_line: Callable[[list[str]], _Part], at: datetim
         (number, {**about, "clip_ref": ref, **_joined(parts[ref])}) for ref, (number, about) in first.items()
     ]
     yield from sorted([*rows, *faults], key=lambda row: row[0])
+
+
+def _told_in(line: str) -> dict[str, str]:
+    name, _, value = line.removeprefix(";;").partition(":")
+    is_told = line.startswith(";;") and name.strip() in _TOLD_OF_LINES and value.strip()
+    return {name.strip(): value.strip()} if is_told else {}
 
 
 def _joined(parts: list[_Part]) -> dict[str, str | None]:
@@ -172,7 +185,7 @@ def ctm_line(fields: list[str]) -> _Part:
 
 def _seconds(field: str) -> float:
     seconds = float(field)
-    if not 0 <= seconds < 1e6:
+    if not 0 <= seconds < _MOST_SECONDS:
         raise ValueError
     return seconds
 

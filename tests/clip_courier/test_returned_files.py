@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clip_courier import returned_files
@@ -86,6 +87,7 @@ def _problems(content: bytes, file_format: str = "jsonl") -> list[str | None]:
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
+@settings(deadline=None)
 @given(rows=ROWS)
 def test_read_returned_what_was_written(file_format: str, rows: list[dict[str, Any]]) -> None:
     read = read_returned(_written(rows, file_format), file_format)
@@ -94,6 +96,7 @@ def test_read_returned_what_was_written(file_format: str, rows: list[dict[str, A
     assert read.to_pylist() == wanted
 
 
+@settings(deadline=None)
 @given(content=st.binary(max_size=300), file_format=st.sampled_from(FORMATS))
 def test_read_returned_any_bytes(content: bytes, file_format: str) -> None:
     with suppress(ReturnUnreadable):
@@ -101,6 +104,7 @@ def test_read_returned_any_bytes(content: bytes, file_format: str) -> None:
         assert rows["row_number"].to_pylist() == list(range(1, rows.num_rows + 1))
 
 
+@settings(deadline=None)
 @given(junk=st.binary(max_size=60).filter(lambda b: b"\n" not in b and b.strip()))
 def test_read_returned_jsonl_row_beside_any_other(junk: bytes) -> None:
     rows = read_returned(_line() + junk + b"\n" + _line(), "jsonl")
@@ -161,12 +165,22 @@ def test_read_returned_a_field_of_ten_megabytes(file_format: str) -> None:
         ({"chosen_rank": True}, "bad_chosen_rank"),
         ({"chosen_rank": "9" * 5000}, "bad_chosen_rank"),
         ({"revision": 2**31}, "bad_revision"),
+        ({"revision": " 7 "}, None),
+        ({"revision": "1_0"}, "bad_revision"),
+        ({"revision": "\u0661"}, "bad_revision"),
+        ({"revision": float("nan")}, "bad_revision"),
         ({"revision": None}, None),
         ({"more": "columns"}, None),
     ],
 )
 def test_read_returned_fields_of_another_type(change: dict[str, Any], problem: str | None) -> None:
     assert _problems(_line(**change)) == [problem]
+
+
+def test_read_returned_jsonl_that_names_a_field_twice() -> None:
+    """What the second says is not what a reviewer of the first has seen."""
+    twice = _line(text="no").replace(b'"status"', b'"text": "yes", "status"', 1)
+    assert _problems(_line() + twice) == [None, "unreadable_row"]
 
 
 @pytest.mark.parametrize(
@@ -294,6 +308,7 @@ def test_read_returned_rows_that_are_too_long(file_format: str, monkeypatch: pyt
 
 
 # What hides or reorders text, and blanks of other widths; the rest of Unicode stays as it is.
+@settings(deadline=None)
 @given(text=st.text(st.characters(exclude_categories=["Cn"]), max_size=40))
 def test_read_returned_cleans_text_like_a_slow_twin(text: str) -> None:
     import unicodedata
@@ -432,6 +447,36 @@ def test_label_studio_what_is_not_answered_or_not_a_task() -> None:
             read_returned(content.encode(), "labelstudio.json")
 
 
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"was_cancelled": "false"}, "unreadable_row"),
+        ({"completed_by": ["Jane"]}, "bad_annotator_ref"),
+        ({"completed_by": True}, "bad_annotator_ref"),
+        ({"result": [{"value": {"text": "so", "start": 10**400}}]}, "unreadable_row"),
+        ({"result": [{"value": {"text": "so", "start": float("nan")}}]}, "unreadable_row"),
+        ({"result": [{"value": {"text": "so", "start": 1.5}}]}, None),
+    ],
+)
+def test_label_studio_values_of_another_type(change: dict[str, Any], problem: str | None) -> None:
+    annotation = {"completed_by": 3, "created_at": "2026-11-20T09:30:00Z", "result": [{"value": {"text": ["so"]}}]}
+    tasks = [{"data": {"clip_ref": "a" * 32}, "annotations": [annotation | change]}]
+    assert _problems(json.dumps(tasks).encode(), "labelstudio.json") == [problem]
+
+
+def test_label_studio_that_names_a_field_twice() -> None:
+    with pytest.raises(ReturnUnreadable) as refused:
+        read_returned(b'[{"data": {}, "data": {}, "annotations": []}]', "labelstudio.json")
+    assert refused.value.reason == "bad_format"
+
+
+def test_stm_comments_do_not_keep_it_busy() -> None:
+    line = f";; annotator_ref: {' ' * 400_000}t{' ' * 400_000}x\n{'a' * 32} 1 s 0 1 so\n"
+    began = time.process_time()
+    assert _problems(line.encode(), "stm") == ["bad_annotator_ref"]
+    assert time.process_time() - began < 1
+
+
 def test_stm_segments_become_a_row_a_clip() -> None:
     one, two, three = "a" * 32, "b" * 32, "c" * 32
     stm = f""";; LABEL "o" "all" "everything"
@@ -478,6 +523,7 @@ def test_ctm_words_become_a_row_a_clip() -> None:
 
 
 @pytest.mark.parametrize("file_format", TOOL_FORMATS)
+@settings(deadline=None)
 @given(content=st.binary(max_size=200) | st.text("ab1 ;{}()/<>.\n", max_size=200).map(str.encode))
 def test_read_returned_any_bytes_of_a_tool(file_format: str, content: bytes) -> None:
     with suppress(ReturnUnreadable):

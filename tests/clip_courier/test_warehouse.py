@@ -124,7 +124,7 @@ def test_publish_the_contracts_tables_with_comments(path: Path) -> None:
 
 
 def test_publish_word_error_rates_by_hand(path: Path) -> None:
-    """Weights 2 and 1: (2·1 + 6) / (2·10 + 20) = 0.2; each person is half, so s² = 2 · 0.05² / (1 - 1/2) = 0.1²."""
+    """Weights 2 and 1: (2·1 + 6) / (2·10 + 20) = 0.2; without the one 0.3, without the other 0.1, so s² = 2 · 0.1²."""
     clips = [
         _clip("k1", "two", "p1", 0.5),
         _clip("k2", "two", "p2"),
@@ -145,7 +145,7 @@ def test_publish_word_error_rates_by_hand(path: Path) -> None:
     warehouse.publish(path, _relations(delivered_clips=clips, scored=scored), NOW)
     query = "SELECT stratum, estimate, ci_low, ci_high, clips, speakers FROM wer_by_stratum"
     found = {row[0]: row[1:] for row in _rows(path, query)}
-    stretch = math.exp(student.ppf(0.975, 1) * 0.1 / 0.2)
+    stretch = math.exp(student.ppf(0.975, 1) * math.sqrt(2) * 0.1 / 0.2)
     assert found["two"] == (
         pytest.approx(0.2),
         pytest.approx(0.2 / stretch),

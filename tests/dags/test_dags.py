@@ -76,6 +76,20 @@ def test_overdue_returns_fail_the_run_and_hide_no_other_failure(dags: dict[str, 
     assert {task.task_id for task in dags["collect_returns"].leaves} == {"collect", "check_due"}
 
 
+def test_overdue_returns_are_a_deadline_that_airflow_can_read_back(dags: dict[str, Any]) -> None:
+    """The scheduler has the DAG from the database alone, and takes no class that no plugin names."""
+    from airflow.serialization.encoders import encode_deadline_alert
+
+    from clip_courier_deadlines import ClipCourierDeadlines
+
+    (alert,) = dags["collect_returns"].deadline
+    stored = encode_deadline_alert(alert)
+    [known] = ClipCourierDeadlines.deadline_references
+    assert stored["reference"]["__class_path"] == f"{known.__module__}.{known.__qualname__}"
+    assert known.deserialize_reference(stored["reference"]) == alert.reference
+    assert alert.callback.path == "clip_courier_deadlines.tell_overdue"
+
+
 def test_every_dag_says_what_it_is_and_tries_again_with_growing_waits(dags: dict[str, Any]) -> None:
     for dag in dags.values():
         assert dag.doc_md
