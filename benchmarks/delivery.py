@@ -1,11 +1,12 @@
 """Seal and send: wall, CPU seconds, memory, disk and wire, beside its parts and beside what is usually written.
 
     python benchmarks/delivery.py [--mib 512] [--clips 2000] [--rounds 3] [--large] [--only STEP,…]
-                                  [--provider-python PYTHON] [--rclone PROGRAM]
+                                  [--provider-python PYTHON] [--rclone PROGRAM] [--lftp PROGRAM]
 
 Every step runs in a process of its own against OpenSSH's server on this machine. `--provider-python` is an interpreter
 that has Airflow's SFTP provider, for the pipeline a data engineer would write. `--large` adds 2 GiB. A line of 50 ms is
-a proxy that holds back what passes for 25 ms each way; the rows that go over it say so.
+a proxy that holds back what passes for 25 ms each way; the rows that go over it say so. `wire` counts what goes through
+such a proxy, `disk` what is written to files, by strace.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import io
 import itertools
 import json
 import os
+import re
 import resource
 import shutil
 import socket
@@ -24,7 +26,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, timedelta
@@ -39,10 +41,11 @@ import soundfile as sf
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "include"))
 
 from clip_courier import audio, outbound, sftp
+from clip_courier.gpg_home import temporary_home
 from clip_courier.landing import Landing
 from clip_courier.ledger import Batch, Ledger
 from clip_courier.model import MANIFEST, NightFolder, Root, silent, write_parquet, write_text
-from clip_courier.pgp import OwnKey, open_keyring
+from clip_courier.pgp import OPTIONS, SEALING, OwnKey, open_keyring
 from clip_courier.settings import Vendor
 from clip_courier_demo.keys import KeyPair, make_key
 from clip_courier_demo.sftp_server import new_account, serve
@@ -52,6 +55,7 @@ NIGHT, NOW = date(2026, 11, 20), datetime(2026, 11, 20, 2, tzinfo=UTC)
 MIB = 1 << 20
 BATCH_ID = "aurora-20261120-001"
 RATE_HZ = 16_000
+OTHERS = ("paramiko_put", "openssh_put", "lftp_put", "rclone_put")
 
 
 # -- the world: recordings, a batch that is cut, keys, an account ------------------------------------------------------
@@ -197,18 +201,16 @@ def flac(folder: Path, port: int) -> None:
 
 
 def gpg(folder: Path, port: int) -> None:
-    """gpg alone, with our settings, over as many bytes as the tar has."""
-    from clip_courier.gpg_home import temporary_home
-    from clip_courier.pgp import OPTIONS, SEALING
-
+    """gpg alone, with our settings, over as many bytes as the tar has, from a file into a file."""
     keys = keys_of(folder)
     with temporary_home() as home:
         command = ["gpg", "--homedir", str(home), "--batch", "--quiet", *OPTIONS]
         for text in (keys["ours"].private_key, keys["aurora"].public_key):
             subprocess.run([*command, "--import"], input=text.encode(), check=True, capture_output=True)
         names = ["-u", keys["ours"].fingerprint, "-r", keys["aurora"].fingerprint]
-        sealing = [*command, *SEALING, *names, "-o", "/dev/null", "--yes", "-se", str(folder / "payload")]
+        sealing = [*command, *SEALING, *names, "-o", str(folder / "sealed"), "-se", str(folder / "payload")]
         subprocess.run(sealing, check=True, capture_output=True)
+    (folder / "sealed").unlink()
 
 
 def put(folder: Path, port: int) -> None:
@@ -242,27 +244,47 @@ def paramiko_put(folder: Path, port: int) -> None:
 def openssh_put(folder: Path, port: int) -> None:
     """OpenSSH's sftp with the cipher that we use."""
     endpoint = endpoint_of(folder, port)
-    key, known = folder.parent / "key", folder.parent / "known_hosts"
-    if not key.exists():
-        key.touch(mode=0o600)
-        key.write_text(endpoint.private_key)
-    known.write_text(f"[{endpoint.host}]:{port} {endpoint.host_key}\n")
-    options = [f"UserKnownHostsFile={known}", "IdentitiesOnly=yes", "Ciphers=aes128-gcm@openssh.com"]
-    command = ["sftp", "-q", "-b", "-", "-P", str(port), "-i", str(key), *(f"-o{option}" for option in options)]
+    command = ["sftp", "-q", "-b", "-", "-P", str(port), *_ssh_options(folder, port)]
     batch = f"put {folder / 'payload'} outbound/put.bin\n"
     subprocess.run([*command, f"{endpoint.login}@{endpoint.host}"], input=batch.encode(), check=True)
+
+
+def lftp_put(folder: Path, port: int) -> None:
+    """lftp over OpenSSH's ssh with the cipher that we use."""
+    endpoint = endpoint_of(folder, port)
+    ssh = " ".join(["ssh", "-a", "-x", *_ssh_options(folder, port)])
+    orders = (
+        f'set sftp:connect-program "{ssh}"; set net:max-retries 1; set xfer:clobber yes',
+        f"open -u {endpoint.login},none -p {port} sftp://{endpoint.host}",
+        f"put {folder / 'payload'} -o outbound/put.bin",
+    )
+    command = [os.environ["LFTP"], "--norc", "-c", "; ".join(orders)]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def _ssh_options(folder: Path, port: int) -> list[str]:
+    endpoint = endpoint_of(folder, port)
+    known = folder.parent / "known_hosts"
+    known.write_text(f"[{endpoint.host}]:{port} {endpoint.host_key}\n")
+    options = [f"UserKnownHostsFile={known}", "IdentitiesOnly=yes", "Ciphers=aes128-gcm@openssh.com"]
+    return ["-i", str(_key_file(folder)), *(f"-o{option}" for option in options)]
 
 
 def rclone_put(folder: Path, port: int) -> None:
     """rclone as it comes."""
     endpoint = endpoint_of(folder, port)
-    key = folder.parent / "rclone_key"
+    key = ["--sftp-key-file", str(_key_file(folder))]
+    where = ["--sftp-host", endpoint.host, "--sftp-port", str(port), "--sftp-user", endpoint.login]
+    command = [os.environ["RCLONE"], "copyto", "--config", "/dev/null", *key, *where]
+    subprocess.run([*command, str(folder / "payload"), ":sftp:outbound/put.bin"], check=True, capture_output=True)
+
+
+def _key_file(folder: Path) -> Path:
+    key = folder.parent / "key"
     if not key.exists():
         key.touch(mode=0o600)
-        key.write_text(endpoint.private_key)
-    where = ["--sftp-host", endpoint.host, "--sftp-port", str(port), "--sftp-user", endpoint.login]
-    command = [os.environ["RCLONE"], "copyto", "--config", "/dev/null", "--sftp-key-file", str(key), *where]
-    subprocess.run([*command, str(folder / "payload"), ":sftp:outbound/put.bin"], check=True, capture_output=True)
+        key.write_text(endpoint_of(folder, 0).private_key)
+    return key
 
 
 def nothing(folder: Path, port: int) -> None:
@@ -287,6 +309,7 @@ STEPS: dict[str, Callable[[Path, int], None]] = {
         put_read_back,
         paramiko_put,
         openssh_put,
+        lftp_put,
         rclone_put,
         small_files,
         nothing,
@@ -320,7 +343,10 @@ def _used() -> float:
 
 
 def delay_line(target: int, delay_s: float) -> None:
-    """In a child: print a port; what goes through it to `target` is held back for `delay_s` each way."""
+    """In a child: print a port; what goes through it to `target` is held back for `delay_s` each way.
+
+    At the end of each connection it prints how many bytes went to the target.
+    """
     gate = socket.create_server(("127.0.0.1", 0))
     print(gate.getsockname()[1], flush=True)
     while True:
@@ -329,8 +355,8 @@ def delay_line(target: int, delay_s: float) -> None:
         for source, sink in ((near, far), (far, near)):
             source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             on_the_way: SimpleQueue[tuple[float, bytes]] = SimpleQueue()
-            for end in (_take_in, _let_out):
-                given = (source if end is _take_in else sink, on_the_way, delay_s)
+            is_ours = source is near
+            for end, given in ((_take_in, (source, on_the_way, delay_s)), (_let_out, (sink, on_the_way, is_ours))):
                 threading.Thread(target=end, args=given, daemon=True).start()
 
 
@@ -344,15 +370,19 @@ def _take_in(source: socket.socket, on_the_way: "SimpleQueue[tuple[float, bytes]
         on_the_way.put((time.monotonic() + delay_s, data))
 
 
-def _let_out(sink: socket.socket, on_the_way: "SimpleQueue[tuple[float, bytes]]", delay_s: float) -> None:
+def _let_out(sink: socket.socket, on_the_way: "SimpleQueue[tuple[float, bytes]]", is_counted: bool) -> None:
+    sent = 0
     with contextlib.suppress(OSError):
         while True:
             due, data = on_the_way.get()
             time.sleep(max(0.0, due - time.monotonic()))
             if not data:
+                if is_counted:
+                    print(sent, flush=True)
                 sink.shutdown(socket.SHUT_WR)
                 return
             sink.sendall(data)
+            sent += len(data)
 
 
 @contextmanager
@@ -360,11 +390,19 @@ def line_of(rtt_ms: int, port: int) -> Iterator[int]:
     if not rtt_ms:
         yield port
         return
+    with _proxy(rtt_ms, port) as (through, _):
+        yield through
+
+
+@contextmanager
+def _proxy(rtt_ms: int, port: int) -> Iterator[tuple[int, Callable[[], int]]]:
+    """A port that leads to `port`, and how many bytes a connection that has ended brought there."""
     command = [sys.executable, __file__, "--line", str(port), "--delay-ms", str(rtt_ms / 2)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as proxy:
-        assert proxy.stdout
+        told = proxy.stdout
+        assert told
         try:
-            yield int(proxy.stdout.readline())
+            yield int(told.readline()), lambda: int(told.readline())
         finally:
             proxy.kill()
 
@@ -382,14 +420,13 @@ class Measured:
         if self._asked.only and name not in self._asked.only:
             return
         python = self._asked.provider_python if name == "naive" else sys.executable
-        missing = (name == "naive" and not python) or (name == "rclone_put" and not self._asked.rclone)
-        if missing:
+        needed = {"naive": python, "rclone_put": self._asked.rclone, "lftp_put": self._asked.lftp}
+        if not needed.get(name, True):
             print(f"{name:15} not measured: its program was not given")
             return
         found = []
         for _ in range(rounds or self._asked.rounds):
-            for path in (self._home / "outbound").iterdir():
-                path.unlink()
+            self._clear()
             with line_of(rtt_ms, self._port) as port:
                 found.append(self._once(python, name, folder, port))
         middle = sorted(found, key=lambda one: one["wall"])[len(found) // 2]
@@ -402,18 +439,82 @@ class Measured:
             flush=True,
         )
 
-    def _once(self, python: str, name: str, folder: Path, port: int) -> dict[str, float]:
+    def wire(self, folder: Path) -> None:
+        """What passes on the way to the server, beside the tar that the vendor's own gpg finds in it."""
+        if self._asked.only and "wire" not in self._asked.only:
+            return
+        self._clear()
+        with _proxy(0, self._port) as (port, passed):
+            self._once(sys.executable, "ours_by_size", folder, port)
+            on_the_wire = passed()
+        tar = _tar_bytes(self._home / "outbound" / f"{BATCH_ID}.tar.pgp", keys_of(folder)["aurora"])
+        print(f"wire            {on_the_wire} bytes for a tar of {tar}: {on_the_wire / tar:.4f} times", flush=True)
+
+    def disk(self, folder: Path) -> None:
+        """What a delivery writes to files, by strace: the sealed file, and what else."""
+        if self._asked.only and "disk" not in self._asked.only:
+            return
+        if not shutil.which("strace"):
+            print("disk            not measured: there is no strace")
+            return
+        self._clear()
+        log = folder / "strace"
+        kinds = "trace=write,writev,pwrite64,pwritev,pwritev2,sendfile,splice,copy_file_range,fallocate,ftruncate"
+        calls = ["strace", "-f", "-y", "-s", "0", "-e", kinds, "-o", str(log)]
+        self._once(sys.executable, "ours_by_size", folder, self._port, before=calls)
+        written = _written(log)
+        sealed = sum(size for path, size in written.items() if ".tar.pgp" in path)
+        others = {path: size for path, size in written.items() if ".tar.pgp" not in path}
+        print(f"disk            {sealed} bytes into the sealed file, {sum(others.values())} into all other files:")
+        for path, size in sorted(others.items(), key=lambda one: -one[1]):
+            print(f"                {size:8} {path.replace(str(folder), '<world>')}", flush=True)
+
+    def _clear(self) -> None:
+        for path in (self._home / "outbound").iterdir():
+            path.unlink()
+
+    def _once(self, python: str, name: str, folder: Path, port: int, before: Sequence[str] = ()) -> dict[str, float]:
         endpoint = endpoint_of(folder, port)
         extra = {"private_key": endpoint.private_key, "host_key": endpoint.host_key}
         connection = {"conn_type": "sftp", "host": endpoint.host, "port": port, "login": endpoint.login, "extra": extra}
-        environ = {**os.environ, "AIRFLOW_CONN_BENCH": json.dumps(connection), "RCLONE": self._asked.rclone or ""}
+        programs = {"RCLONE": self._asked.rclone or "", "LFTP": self._asked.lftp or ""}
+        environ = {**os.environ, "AIRFLOW_CONN_BENCH": json.dumps(connection), **programs}
         environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[1] / "include")
         step = ["-c", NAIVE, str(folder)] if name == "naive" else [__file__, "--step", name, "--folder", str(folder)]
-        command = [python, *step, *([] if name == "naive" else ["--port", str(port)])]
+        command = [*before, python, *step, *([] if name == "naive" else ["--port", str(port)])]
         ran = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
         if ran.returncode:
             raise SystemExit(f"{name}: {ran.stderr[-2000:]}")
         return dict(json.loads(ran.stdout.splitlines()[-1]))
+
+
+def _tar_bytes(sealed: Path, vendor: KeyPair) -> int:
+    """How long the plaintext is that the vendor's gpg finds in a sealed file."""
+    with temporary_home() as home, sealed.open("rb") as source:
+        command = ["gpg", "--homedir", str(home), "--batch", "--quiet", *OPTIONS]
+        subprocess.run([*command, "--import"], input=vendor.private_key.encode(), check=True, capture_output=True)
+        with subprocess.Popen([*command, "-d"], stdin=source, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as gpg:
+            assert gpg.stdout
+            return sum(len(piece) for piece in iter(lambda: gpg.stdout.read(MIB), b""))
+
+
+def _written(log: Path) -> dict[str, int]:
+    """Bytes that went into regular files, by path, from strace's lines: `7 write(5</a/path>, …) = 4096`.
+
+    A call during which others are told of is told in two lines: `7 write(5</a/path>, … <unfinished ...>` comes first.
+    """
+    written: dict[str, int] = {}
+    begun: dict[str, str] = {}
+    for line in log.read_text(errors="replace").splitlines():
+        process = line.split()[0]
+        named = re.search(r"^\d+ +\w+\(\d+<(/[^>]*)>", line)
+        if line.endswith("<unfinished ...>"):
+            begun[process] = named[1] if named else ""
+        elif done := re.search(r" = (\d+)$", line):
+            path = named[1] if named else begun.pop(process, "") if " resumed>" in line else ""
+            if path and not path.startswith("/dev/"):
+                written[path] = written.get(path, 0) + int(done[1])
+    return written
 
 
 def main() -> None:
@@ -445,10 +546,11 @@ def _measure(asked: argparse.Namespace, measured: Measured, base: Path, keys: di
     _payload(world, flacs)
     for name in ("ours", "ours_by_size", "naive", "seal", "flac"):
         measured.step(name, world, asked.mib)
-    for name in ("gpg", "put", "put_read_back", "paramiko_put", "openssh_put", "rclone_put"):
+    for name in ("gpg", "put", "put_read_back", *OTHERS):
         measured.step(name, world, flacs / MIB)
+    measured.wire(world)
     _payload(world, 64 * MIB)
-    for name in ("put", "put_read_back", "paramiko_put", "openssh_put", "rclone_put"):
+    for name in ("put", "put_read_back", *OTHERS):
         measured.step(name, world, 64, rtt_ms=50)
     measured.step("small_files", world, 12.5)
     measured.step("small_files", world, 12.5, rtt_ms=50, rounds=1)
@@ -456,6 +558,8 @@ def _measure(asked: argparse.Namespace, measured: Measured, base: Path, keys: di
     for mib in (64, *([2048] if asked.large else [])):
         make_world(base / f"world-{mib}", mib, mib * 4, keys)
         measured.step("ours", base / f"world-{mib}", mib, rounds=1)
+        if mib == 64:
+            measured.disk(base / f"world-{mib}")
         shutil.rmtree(base / f"world-{mib}")
 
 
@@ -483,6 +587,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", type=lambda text: text.split(","))
     parser.add_argument("--provider-python")
     parser.add_argument("--rclone", default=shutil.which("rclone"))
+    parser.add_argument("--lftp", default=shutil.which("lftp"))
     for name, kind in (("step", str), ("folder", Path), ("port", int), ("line", int), ("delay-ms", float)):
         parser.add_argument(f"--{name}", type=kind, help=argparse.SUPPRESS)
     return parser.parse_args()

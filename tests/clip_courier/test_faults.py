@@ -35,6 +35,7 @@ from clip_courier.errors import (
     CourierError,
     HostKeyMismatch,
     KeyUnusable,
+    LedgerUnavailable,
     LoginRefused,
     RemoteConflict,
     SealFailed,
@@ -204,6 +205,13 @@ class RefusesToRename(HomeFiles):
         return SFTP_PERMISSION_DENIED
 
     posix_rename = rename
+
+
+class RefusesToAnnounce(HomeFiles):
+    """The drop may be written, and what announces it may not."""
+
+    def open(self, path: str, flags: int, attr: paramiko.SFTPAttributes) -> paramiko.SFTPHandle | int:
+        return SFTP_PERMISSION_DENIED if READY in path else super().open(path, flags, attr)
 
 
 class HangsUpAfterTheRename(HomeFiles):
@@ -387,6 +395,25 @@ def our_disk_is_full(world: World) -> Iterator[dict[str, str]]:
 
 
 @contextmanager
+def no_room_for_the_ledger(world: World) -> Iterator[dict[str, str]]:
+    """Nothing more can be written here from the moment when all of it lies on the server."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with pytest.MonkeyPatch.context() as patch:
+        upload = sftp.Drop.upload
+
+        def uploaded(drop: sftp.Drop, *given: Any, **options: Any) -> int:
+            sent = upload(drop, *given, **options)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+            return sent
+
+        patch.setattr(sftp.Drop, "upload", uploaded)
+        try:
+            yield world.environ()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@contextmanager
 def key_of_tomorrow(world: World) -> Iterator[dict[str, str]]:
     """By our clock the vendor has made its key in the future: one of the two clocks is wrong."""
     made_at = NOW.now(NOW.tzinfo) + timedelta(days=1)
@@ -548,6 +575,17 @@ ROWS: Final = [
         starts="MANIFESTED",
     ),
     Row(
+        "disk full here, when the ledger is to be written",
+        no_room_for_the_ledger,
+        LedgerUnavailable,
+        r"the ledger's database does not answer \(.*\)",
+        "SEALED",
+        UNFINISHED,
+        "not comparable",
+        "not comparable",
+        "not comparable",
+    ),
+    Row(
         "permission denied",
         own_sshd(is_read_only=True),
         TransferFailed,
@@ -689,6 +727,17 @@ ROWS: Final = [
         "does not rename",
         "does not rename",
         "status 1, nothing left (m)",
+    ),
+    Row(
+        "the file that announces it is refused",
+        hostile(RefusesToAnnounce),
+        TransferFailed,
+        f"outbound/{READY}: the vendor's server: Permission denied",
+        "RELEASED",
+        WHOLE,
+        "announces nothing",
+        "announces nothing",
+        "announces nothing",
     ),
     Row(
         "the answer to the rename is lost",
@@ -866,6 +915,18 @@ def test_fault_in_a_listing(world: World, make_courier: MakeCourier, tmp_path: P
     assert not {name for name in changed if not name.startswith("ledger") and name not in ("var", "sftp", "sshd.log")}
 
 
+def test_fault_of_one_vendor_leaves_the_other_alone(world: World, make_courier: MakeCourier) -> None:
+    """One vendor's server takes the connection and never speaks; the other's batches are delivered meanwhile."""
+    bring_to("SEALED", world, make_courier)
+    ledger = Ledger(f"sqlite:///{world.stage.root / 'ledger.sqlite'}")
+    with silent_listener(world) as environ:
+        outcome = make_courier(world.stage, **environ).deliver(NIGHT)
+    assert [type(failed) for failed in outcome.failures] == [ServerUnreachable]
+    assert {batch.state for batch in ledger.batches(vendor="borealis")} == {"DELIVERED"}
+    assert ledger.require(BATCH).state == "SEALED"
+    assert make_courier(world.stage).deliver(NIGHT).counts["vendors"]["aurora"]["delivered"] == 1  # type: ignore[index]
+
+
 def page() -> str:
     """The table in Markdown."""
     told = {
@@ -880,8 +941,8 @@ def page() -> str:
         if row.error is None:
             sees, left, next_run = "delivered", "the drop and its ready file", "nothing to do"
         else:
-            message = row.says.replace(DROP, "<batch>.tar.pgp").replace("(it hung up|connection lost .*)", "it hung up")
-            message = re.sub(r"\.\*|\\d\+", "…", message.removeprefix(".*"))
+            message = row.says.replace(BATCH, "<batch>").replace("(it hung up|connection lost .*)", "it hung up")
+            message = re.sub(r"\.\*|\\d\+", "…", message.removeprefix(".*")).replace("\\", "")
             sees = f"`{row.error.__name__}: {message}`"
             left = told[row.left]
             next_run = again[row.left == WHOLE]
@@ -891,11 +952,21 @@ def page() -> str:
                 next_run = "seals and sends it"
         others = (row.airflow, row.openssh, row.rclone)
         lines.append(f"| {' | '.join((row.fault, sees, row.state, left, next_run, *others))} |")
-    lines.append(f"| {' | '.join(LISTING)} |")
+    lines += [f"| {' | '.join(row)} |" for row in (ONE_OF_TWO, LISTING)]
     columns = ("fault", "the operator sees", "state", "on the server", "the next run", *OTHERS)
     return "\n".join([INTRODUCTION, f"| {' | '.join(columns)} |", "|---" * len(columns) + "|", *lines, ""])
 
 
+ONE_OF_TWO: Final = (
+    "one vendor's server is down or silent, another's is not",
+    "the first one's failure; the other is delivered",
+    "SEALED; DELIVERED",
+    "nothing of ours; the drop and its ready file",
+    "sends the first one's",
+    "a task for each vendor: the other goes on (r)",
+    "one server a call",
+    "one server a call",
+)
 # What is tried with `collect`, for a listing is read there.
 LISTING: Final = (
     "listing with hostile names, links, folders and pipes",
