@@ -40,7 +40,7 @@ import soundfile as sf
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "include"))
 
-from clip_courier import audio, outbound, sftp
+from clip_courier import audio, masking, outbound, sftp
 from clip_courier.gpg_home import temporary_home
 from clip_courier.landing import Landing
 from clip_courier.ledger import Batch, Ledger
@@ -74,12 +74,12 @@ def make_world(folder: Path, mib: int, clips: int, keys: dict[str, KeyPair]) -> 
         ref = f"{n:032d}"
         path = folder / "landing" / "audio" / f"{n}.wav"
         sf.write(path, sound[n * 16 : n * 16 + frames], RATE_HZ, subtype="PCM_16")
-        digest = hashlib.sha256(audio.to_flac(audio.decode(path.read_bytes()))).hexdigest()
+        beep = [{"start_ms": 500, "end_ms": 1000}]
+        how = {"audio_sha256": None, "silenced": beep, "sound_key": ref, "voice": masking.NATURAL}
+        digest = hashlib.sha256(masking.leaving(path.read_bytes(), how)).hexdigest()
         name, ms = f"audio/{ref}.flac", round(frames * 1000 / RATE_HZ)
         rows.append([ref, ["s"], "en", "p", "2026-W47", ms, RATE_HZ, 1, name, digest, None])
-        private.append(
-            {"clip_ref": ref, "audio_uri": f"{n}.wav", "audio_sha256": None, "flac_sha256": digest, "country": "US"}
-        )
+        private.append({"clip_ref": ref, "audio_uri": f"{n}.wav", "flac_sha256": digest, "country": "US", **how})
     root = Root(folder / "var", str(folder / "landing"))
     root.prepare()
     night = NightFolder(root, NIGHT)

@@ -74,7 +74,8 @@ def row(n: int, landing: Path, recording: bytes | None = None, **changes: Any) -
         **changes,
     }
     made.setdefault("participants", [{"person_id": p, "role": "speaker"} for p in made["person_ids"]])
-    made.setdefault("words", timed(made["hypotheses"][0]["text"], made["duration_ms"]) if made["hypotheses"] else None)
+    first = (made["hypotheses"] or [{}])[0].get("text")
+    made.setdefault("words", timed(first, made["duration_ms"]) if first else None)
     made.setdefault("clip_key", PSEUDONYMS.refs(OURSELVES, "clip", [made["clip_id"]])[0])
     path = landing / "audio" / made["audio_uri"]
     if not path.exists() and path.resolve().is_relative_to(landing.resolve()):
@@ -86,7 +87,7 @@ def row(n: int, landing: Path, recording: bytes | None = None, **changes: Any) -
 def timed(text: str, duration_ms: int = 1000) -> list[dict[str, Any]]:
     """Landing's `words` of a text: each as long as the others, without pauses."""
     words = text.split()
-    bounds = [place * duration_ms // len(words) for place in range(len(words) + 1)]
+    bounds = [place * (duration_ms or 0) // max(len(words), 1) for place in range(len(words) + 1)]
     return [
         {"word": word, "start_ms": start, "end_ms": end}
         for word, start, end in zip(words, bounds, bounds[1:], strict=False)
