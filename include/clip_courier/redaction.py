@@ -61,14 +61,15 @@ def rules() -> str:
 
 def harmless_words(said_by_many: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
     """Of the words that enough distinct persons said, by language, those that are everyday words and nobody's name."""
-    return {
-        language: frozenset(
-            w
-            for w in (unicodedata.normalize("NFC", word) for word in words)
-            if known_names.is_everyday(w, language) and not known_names.is_name(w, language)
+    shown = {}
+    for language, words in said_by_many.items():
+        said = {unicodedata.normalize("NFC", word) for word in words}
+        # Who said "j'ai" said "ai".
+        said |= {_content(word, language) for word in said}
+        shown[language] = frozenset(
+            w for w in said if known_names.is_everyday(w, language) and not known_names.is_name(w, language)
         )
-        for language, words in said_by_many.items()
-    }
+    return shown
 
 
 @dataclass(frozen=True)
@@ -198,12 +199,16 @@ class Redactor:
             parts = [part for part in plain.split("-") if not (language == "fr" and part == "t")]
             is_name = known_names.is_name("".join(parts), language)
             return not is_name and len(parts) > 1 and all(self._is_harmless(part, language) for part in parts)
-        shown, elisions = self.harmless.get(language, frozenset()), _ELISIONS.get(language, frozenset())
-        if plain in shown:
-            return not known_names.is_name(plain, language)
-        left, _, right = plain.partition("'")
-        content = right if left in elisions else left if right in elisions else ""
-        return content in shown and not known_names.is_name(content, language)
+        shown = self.harmless.get(language, frozenset())
+        word = plain if plain in shown else _content(plain, language)
+        return word in shown and not known_names.is_name(word, language)
+
+
+def _content(word: str, language: str) -> str:
+    """What stands beside an elision: of "j'ai" the second half; empty if there is none."""
+    elisions = _ELISIONS.get(language, frozenset())
+    left, _, right = word.partition("'")
+    return right if left in elisions else left if right in elisions else ""
 
 
 def _language(locale: str) -> str:
