@@ -15,11 +15,11 @@ import hashlib
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import regex
 
@@ -36,7 +36,8 @@ MASKS: Final = speech_patterns.MASKS
 Level = Literal["strict", "entities"]
 
 _RANKS: Final = {mask: rank for rank, mask in enumerate(MASKS, start=1)}
-_TOKEN = regex.compile(r"\S+")
+# As str.split() tells words apart.
+_TOKEN = regex.compile(r"[^\s\x1c-\x1f]+")
 _HARMLESS_EDGE: Final = frozenset(".,!?;:…।")
 
 # What stands on one side of an apostrophe and says nothing by itself.
@@ -60,14 +61,15 @@ def rules() -> str:
 
 def harmless_words(said_by_many: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
     """Of the words that enough distinct persons said, by language, those that are everyday words and nobody's name."""
-    return {
-        language: frozenset(
-            w
-            for w in (unicodedata.normalize("NFC", word) for word in words)
-            if known_names.is_everyday(w, language) and not known_names.is_name(w, language)
+    shown = {}
+    for language, words in said_by_many.items():
+        said = {unicodedata.normalize("NFC", word) for word in words}
+        # Who said "j'ai" said "ai".
+        said |= {_content(word, language) for word in said}
+        shown[language] = frozenset(
+            w for w in said if known_names.is_everyday(w, language) and not known_names.is_name(w, language)
         )
-        for language, words in said_by_many.items()
-    }
+    return shown
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,7 @@ class Finding:
     mask: str
 
 
-@dataclass(frozen=True)
-class _Token:
+class _Token(NamedTuple):
     """A word of the text, or a mask in the place of one or several; `end` is the first character behind it."""
 
     shown: str
@@ -168,9 +169,9 @@ class Redactor:
         shown = [t.shown for t in tokens]
         if is_strict:
             judged = [self._judge(word, language) for word in shown]
-            tokens = [t if t.shown == j else replace(t, shown=j) for t, j in zip(tokens, judged, strict=True)]
+            tokens = [t if t.shown == j else t._replace(shown=j) for t, j in zip(tokens, judged, strict=True)]
         else:
-            tokens = [replace(t, shown=_tidy(t.shown)) for t in tokens]
+            tokens = [t._replace(shown=_tidy(t.shown)) for t in tokens]
         return _with_spans(tokens, speech_patterns.find(shown, language))
 
     def _judge(self, word: str, language: str) -> str:
@@ -198,12 +199,16 @@ class Redactor:
             parts = [part for part in plain.split("-") if not (language == "fr" and part == "t")]
             is_name = known_names.is_name("".join(parts), language)
             return not is_name and len(parts) > 1 and all(self._is_harmless(part, language) for part in parts)
-        shown, elisions = self.harmless.get(language, frozenset()), _ELISIONS.get(language, frozenset())
-        if plain in shown:
-            return not known_names.is_name(plain, language)
-        left, _, right = plain.partition("'")
-        content = right if left in elisions else left if right in elisions else ""
-        return content in shown and not known_names.is_name(content, language)
+        shown = self.harmless.get(language, frozenset())
+        word = plain if plain in shown else _content(plain, language)
+        return word in shown and not known_names.is_name(word, language)
+
+
+def _content(word: str, language: str) -> str:
+    """What stands beside an elision: of "j'ai" the second half; empty if there is none."""
+    elisions = _ELISIONS.get(language, frozenset())
+    left, _, right = word.partition("'")
+    return right if left in elisions else left if right in elisions else ""
 
 
 def _language(locale: str) -> str:
@@ -211,8 +216,10 @@ def _language(locale: str) -> str:
 
 
 def _tokens(text: str) -> Iterator[_Token]:
+    is_composed = unicodedata.is_normalized("NFC", text)
     for found in _TOKEN.finditer(text):
-        yield _Token(unicodedata.normalize("NFC", found[0]), found.start(), found.end())
+        word = found[0]
+        yield _Token(word if is_composed else unicodedata.normalize("NFC", word), *found.span())
 
 
 def _joined(tokens: Sequence[_Token]) -> str:
@@ -242,6 +249,8 @@ def _with_spans(tokens: list[_Token], spans: Sequence[speech_patterns.Span]) -> 
 
     Its length would say how long the number or the name was.
     """
+    if not spans and not any(t.shown in _RANKS for t in tokens):
+        return tokens
     masks = [t.shown if t.shown in _RANKS else "" for t in tokens]
     for start, end, mask in spans:
         for place in range(start, end):
@@ -250,7 +259,7 @@ def _with_spans(tokens: list[_Token], spans: Sequence[speech_patterns.Span]) -> 
     kept: list[_Token] = []
     for token, mask in zip(tokens, masks, strict=True):
         if mask and kept and kept[-1].shown == mask:
-            kept[-1] = replace(kept[-1], end=token.end)
+            kept[-1] = kept[-1]._replace(end=token.end)
         else:
-            kept.append(replace(token, shown=mask) if mask else token)
+            kept.append(token._replace(shown=mask) if mask else token)
     return kept

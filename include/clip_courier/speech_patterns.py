@@ -8,7 +8,7 @@ tokens between white space; a token falls into pieces at its hyphens and points:
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, reduce
+from functools import lru_cache, reduce
 from itertools import pairwise
 from operator import or_
 from typing import Final
@@ -57,7 +57,7 @@ _LONGEST_TITLED_NAME: Final = 2
 # What a word may be a part of; most are part of nothing, and of most texts no more is asked.
 _NUMERAL, _LETTER, _LETTER_WORD, _ARTICLE, _LONG, _NET, _STREET, _PLACE = (1 << n for n in range(8))
 _CUE, _TITLE, _SOONER_NAME, _MAY_BE_NAME, _LISTED, _UNKNOWN, _RARE, _FUNCTION = (1 << n for n in range(8, 16))
-_BIRTH, _CODE, _CURRENCY, _LIVING, _GREETING, _DATED, _FILLER, _GIVEN = (1 << n for n in range(16, 24))
+_BIRTH, _CODE, _CURRENCY, _LIVING, _GREETING, _DATED, _FILLER, _GIVEN, _LARGE = (1 << n for n in range(16, 25))
 _STRONG: Final = _NUMERAL | _LETTER
 
 
@@ -145,19 +145,41 @@ def _as_name(word: str, language: str) -> int:
     return found
 
 
-@dataclass(frozen=True)
+@lru_cache(maxsize=1 << 17)
+def _read(token: str, language: str) -> tuple[tuple[str, ...], tuple[int, ...], int, str | None]:
+    """A token's pieces, the bits of each, of all together, and its mask if it has one whatever stands around it."""
+    pieces = _pieces(token)
+    large = _LARGE if core(token)[:1].isupper() else 0
+    bits = tuple(found | (large if found & _LISTED else 0) for found in (_parts(piece, language) for piece in pieces))
+    return pieces, bits, reduce(or_, bits), _by_itself(token, pieces, language)
+
+
+def _by_itself(token: str, pieces: tuple[str, ...], language: str) -> str | None:
+    if token in MASKS:
+        return None
+    plain = _HIDDEN.sub("", unicodedata.normalize("NFKC", token))
+    if "@" in plain or lexicon.WRITTEN_ADDRESS.fullmatch(core(plain).lower()):
+        return EMAIL
+    if language in _LATIN_LANGUAGES and _NOT_LATIN.search(unicodedata.normalize("NFC", token)):
+        return WORD
+    if len(pieces) >= 3 and all(len(piece) == 1 for piece in pieces):
+        return WORD
+    # "jo-hn": what is a name once it is put together.
+    if len(pieces) > 1 and (_parts("".join(pieces), language) & _SOONER_NAME):
+        return NAME
+    return None
+
+
+@dataclass(slots=True)
 class _Text:
-    """Pieces of the tokens, and for each its bits and the token it is of."""
+    """Pieces of the tokens, and for each its bits and the token it is of; `any_of` are the bits of all."""
 
     tokens: Sequence[str]
     words: list[str]
     homes: list[int]
     bits: list[int]
+    any_of: int
     language: str
-
-    @cached_property
-    def any_of(self) -> int:
-        return reduce(or_, self.bits, 0)
 
     def has(self, place: int, bits: int) -> bool:
         return 0 <= place < len(self.bits) and bool(self.bits[place] & bits)
@@ -172,40 +194,18 @@ class _Text:
 
 def find(tokens: Sequence[str], language: str) -> list[Span]:
     """Spans of tokens with their masks, start and end; they may overlap, and the greater mask (MASKS) holds."""
-    words, homes = [], []
-    for home, token in enumerate(tokens):
-        for piece in _pieces(token):
-            words.append(piece)
-            homes.append(home)
-    text = _Text(tokens, words, homes, [_parts(word, language) for word in words], language)
-    found = [
-        (homes[start], homes[end - 1] + 1, mask)
-        for needed, rule in _RULES
-        if text.any_of & needed
-        for start, end, mask in rule(text)
-        if start < end
-    ]
-    found += ((home, home + 1, mask) for home, token in enumerate(tokens) if (mask := _by_itself(token, language)))
+    read = [_read(token, language) for token in tokens]
+    found = [(home, home + 1, mask) for home, (*_, mask) in enumerate(read) if mask is not None]
+    any_of = reduce(or_, [of_all for _, _, of_all, _ in read], 0)
+    if not any_of & _ANY_RULE:
+        return found
+    words = [piece for pieces, *_ in read for piece in pieces]
+    homes = [home for home, (pieces, *_) in enumerate(read) for _ in pieces]
+    text = _Text(tokens, words, homes, [bit for _, bits, *_ in read for bit in bits], any_of, language)
+    for needed, rule in _RULES:
+        if any_of & needed:
+            found += [(homes[start], homes[end - 1] + 1, mask) for start, end, mask in rule(text) if start < end]
     return found
-
-
-@lru_cache(maxsize=1 << 16)
-def _by_itself(token: str, language: str) -> str | None:
-    """The mask of a token that identifies whatever stands around it."""
-    if token in MASKS:
-        return None
-    plain = _HIDDEN.sub("", unicodedata.normalize("NFKC", token))
-    if "@" in plain or lexicon.WRITTEN_ADDRESS.fullmatch(core(plain).lower()):
-        return EMAIL
-    if language in _LATIN_LANGUAGES and _NOT_LATIN.search(unicodedata.normalize("NFC", token)):
-        return WORD
-    pieces = _pieces(token)
-    if len(pieces) >= 3 and all(len(piece) == 1 for piece in pieces):
-        return WORD
-    # "jo-hn", "mary-jane's": what is a name once it is put together, or in any of its parts.
-    if len(pieces) > 1 and (_parts("".join(pieces), language) & _SOONER_NAME):
-        return NAME
-    return None
 
 
 # -- numbers and codes
@@ -461,20 +461,18 @@ def _capitalised(text: _Text) -> Iterator[Span]:
     """A name that is a common word, written as a name: "so Will and May came"."""
     if text.language == "de":
         return
-    upper = [token[:1].isupper() for token in map(core, text.tokens)]
-    if 2 * sum(upper) > len(upper):
+    upper = sum(core(token)[:1].isupper() for token in text.tokens)
+    if 2 * upper > len(text.tokens):
         return
-    for place in range(1, len(text.words)):
+    for place, bit in enumerate(text.bits):
         home = text.homes[place]
-        if upper[home] and text.bits[place] & _LISTED and home > 0:
-            before = text.tokens[home - 1]
-            if before[-1] not in _ENDS_A_SENTENCE and text.words[place] != "i":
-                yield place, place + 1, NAME
+        if bit & _LARGE and home > 0 and text.tokens[home - 1][-1] not in _ENDS_A_SENTENCE:
+            yield place, place + 1, NAME
 
 
 _RULES: Final[tuple[tuple[int, Callable[[_Text], Iterator[Span]]], ...]] = (
     (_SOONER_NAME | _UNKNOWN, _named),
-    (_LISTED, _capitalised),
+    (_LARGE, _capitalised),
     (_CUE | _TITLE | _GREETING, _introduced),
     (_NUMERAL | _ARTICLE, _numbers),
     (_LETTER | _NUMERAL, _codes),
@@ -484,6 +482,7 @@ _RULES: Final[tuple[tuple[int, Callable[[_Text], Iterator[Span]]], ...]] = (
     (_LIVING, _living),
     (_NET, _nets),
 )
+_ANY_RULE: Final = reduce(or_, (needed for needed, _ in _RULES))
 
 
 def _runs(belongs: list[bool], least: int) -> Iterator[tuple[int, int]]:
