@@ -1,6 +1,8 @@
-"""Clip Courier's own: `pass` judges the landing zone alone, from nothing; `night` is all that `validate` does of it,
-with Great Expectations and Data Docs; `again` is the pass of a night on which one partition of all is new; `sample` is the
-part of `validate` that judges the rows of a sample, but for the recordings.
+"""Clip Courier's own.
+
+`pass` judges the landing zone alone, from nothing; `night` is all that `validate` does of it, with Great Expectations
+and Data Docs; `again` is the pass of a night on which one partition of all is new; `sample` is the part of `validate`
+that judges the rows of a sample, but for the recordings.
 """
 
 import json
