@@ -25,7 +25,8 @@ body {font: 1rem/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 64rem;
 body, td, th {overflow-wrap: anywhere}
 table {border-collapse: collapse; margin: .3rem 0 1rem; max-width: 100%}
 td, th {border: 1px solid var(--line); padding: .3rem .7rem; text-align: left; vertical-align: top}
-td.count, th.count {text-align: right; font-variant-numeric: tabular-nums; overflow-wrap: normal}
+td.count, th.count {text-align: right; font-variant-numeric: tabular-nums}
+th, td:first-child, td.count {overflow-wrap: normal}
 h4, h5 {font-size: 1.15rem; margin: 1.2rem 0 .2rem} h6 {font-size: 1rem; margin: .8rem 0 .2rem}
 .badge {border: 1px solid var(--line); border-radius: .3rem; padding: 0 .3rem; font-family: ui-monospace, monospace}
 .text-danger, .over {color: var(--bad)} .over {font-weight: 600}

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from clip_courier import inspection
@@ -185,8 +185,10 @@ def check(folder: NightFolder, found: Inspected, zone: Zone) -> None:
 # -- any input -------------------------------------------------------------------------------------------------
 
 NASTY = [None, "", CANARY, f"{CANARY}\n", f"\x00{CANARY}", "é" * 40, "'; DROP TABLE clips; --", f"\u202e{CANARY}"]
-INTS = st.sampled_from([None, 0, -1, 1, 2, 8, 9, 3_999, 4_000, 192_001, 2**31 - 1, 2**31, 2**63 - 1, -(2**63)])
-CONFIDENCES = st.sampled_from([None, 0.0, 1.0, -0.0, 1.0000001, float("nan"), float("inf"), -1.0])
+NUMBERS = [None, 0, -1, 1, 2, 8, 9, 3_999, 4_000, 192_000, 192_001, 2**31 - 1, 2**31, 2**63 - 1, -(2**63)]
+SHARES = [None, 0.0, 1.0, -0.0, 1.0000001, float("nan"), float("inf"), -1.0]
+RANKS = [None, 0, -1, 1, 2, 3, 127, 2**40]
+INTS = st.sampled_from(NUMBERS)
 FIELDS: Mapping[str, st.SearchStrategy[Any]] = {
     "clip_id": st.sampled_from([None, "", "a", "b", "c", f"{CANARY}\t", f"{CANARY}\x00", "\u00e9", "e\u0301"]),
     "product": st.sampled_from([*NASTY, "x", "ab", "a" * 32, "a" * 33, "Translator"]),
@@ -218,9 +220,9 @@ FIELDS: Mapping[str, st.SearchStrategy[Any]] = {
                 st.none(),
                 st.builds(
                     lambda r, t, c: {"rank": r, "text": t, "confidence": c, "engine": None},
-                    st.sampled_from([None, 0, -1, 1, 2, 3, 127, 2**40]),
+                    st.sampled_from(RANKS),
                     st.sampled_from(NASTY),
-                    CONFIDENCES,
+                    st.sampled_from(SHARES),
                 ),
             ),
             max_size=4,
@@ -256,6 +258,19 @@ def zones(draw: st.DrawFn) -> dict[str, list[dict[str, Any]]]:
     return {place(*file): draw(st.lists(rows(), max_size=8)) for file in draw(st.sets(files, min_size=1, max_size=4))}
 
 
+def edges() -> list[dict[str, Any]]:
+    """Rows that have each odd number once, alone."""
+    heard, word = GOOD["hypotheses"][0], GOOD["words"][0]
+    changes: list[dict[str, Any]] = [
+        *({name: n} for name in ("duration_ms", "sample_rate_hz", "channels") for n in NUMBERS),
+        *({"hypotheses": [heard | {"confidence": c}]} for c in SHARES),
+        *({"hypotheses": [heard | {"rank": r} for r in (*some, n)]} for n in RANKS for some in ([], [1], [3, 2])),
+        *({"words": [word | {name: n}]} for name in ("start_ms", "end_ms") for n in NUMBERS),
+    ]
+    return [{**GOOD, "clip_id": f"edge-{n}", **change} for n, change in enumerate(changes)]
+
+
+@example(zone={place(DAY): edges()})
 @settings(
     max_examples=EXAMPLES,
     deadline=None,
@@ -303,6 +318,8 @@ EACH: Zone = {
         {**GOOD, "clip_id": "twice in a file"},
         {**GOOD, "clip_id": "twice in a file"},
         {**GOOD, "clip_id": "twice in two files"},
+        # Rows without an id are not one clip.
+        *({**GOOD, "clip_id": nothing} for nothing in (None, "", "")),
     ],
     place(DAY, "b"): [{**GOOD, "clip_id": "twice in two files"}, {**GOOD, "clip_id": "twice in two partitions"}],
     place(DAY - timedelta(days=1)): [{**GOOD, "clip_id": "twice in two partitions"}, {**GOOD, "clip_id": "good"}],
@@ -314,7 +331,11 @@ def test_inspect_finds_every_rule_broken_by_a_row_that_breaks_it_alone(tmp_path:
     write(tmp_path / "landing", EACH)
     folder, found = look(tmp_path)
     check(folder, found, EACH)
-    assert {reason: found.of(reason) for reason in REASONS} == dict.fromkeys(WRONG, 1) | {DUPLICATE: 6}
+    assert {reason: found.of(reason) for reason in REASONS} == {
+        **dict.fromkeys(WRONG, 1),
+        "missing_clip_id": 4,
+        DUPLICATE: 6,
+    }
     assert (found.partitions, found.judged_now) == (2, 2)
     assert found.most_in(DUPLICATE) == DAY
     assert all(KEY.fullmatch(key) for key in pq.read_table(folder.landing_rejected)["row_key"].to_pylist())

@@ -5,7 +5,9 @@ import json
 import logging
 import re
 import shutil
+import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -279,6 +281,118 @@ def test_validate_stops_when_a_rule_cannot_be_judged(tmp_path: Path, monkeypatch
     with pytest.raises(ContractBroken, match="bad_product could not be judged"):
         quality.validate(folder, given(tmp_path / "landing"))
     assert not folder.validated.exists()
+
+
+# -- the landing zone ------------------------------------------------------------------------------------------
+
+
+def landed(n: int, landing: Path, **changes: Any) -> dict[str, Any]:
+    """The nth row of the landing zone as of the sample; no recording is looked at."""
+    return row(n, landing, WHOLE, **{"duration_ms": 1000, **changes})
+
+
+def night_of(base: Path, rows: Sequence[dict[str, Any]], chosen: Sequence[int] = ()) -> NightFolder:
+    """A landing zone of these rows, of which some were chosen."""
+    write_clips(base / "landing", rows)
+    folder = Root(base / "var", str(base / "landing")).night(NIGHT)
+    write_parquet(table(rows[n] for n in chosen), folder.selected)
+    return folder
+
+
+def test_validate_stops_a_night_whose_landing_zone_breaks_a_rule_too_often(tmp_path: Path) -> None:
+    rows = [landed(n, tmp_path / "landing", **({"country": f"{CANARY} {n}"} if n < 3 else {})) for n in range(10)]
+    folder = night_of(tmp_path, rows, [9])
+    with pytest.raises(ContractBroken) as broken:
+        quality.validate(folder, given(tmp_path / "landing"))
+    assert str(broken.value) == (
+        "landing: 3 of 10 rows (30.0000%) break the rule bad_country, more than the 20% that quality.yaml allows, most"
+        " of them in partition 2026-11-19"
+    )
+    assert not folder.validated.exists()
+    assert pq.read_table(folder.landing_rejected).num_rows == 3
+    front = (folder.data_docs / "index.html").read_text(encoding="utf-8")
+    assert "<tr class=over><td>bad_country</td>" in front
+    # Neither the share nor the number may be more; as many as that are allowed.
+    with pytest.raises(ContractBroken, match="more than the 2 rows that"):
+        quality.validate(folder, given(tmp_path / "landing", bad_country=Threshold(action="stop", max_rows=2)))
+    for allowed in (Threshold(action="stop", max_rows=3), Threshold(action="stop", max_share=0.3)):
+        outcome = quality.validate(folder, given(tmp_path / "landing", bad_country=allowed))
+        assert outcome.counts["validated"] == 1
+        folder.validated.unlink()
+    assert not CANARIES.search(everything_written(tmp_path / "var", but=tmp_path / "var" / "crosswalk"))
+    assert not CANARIES.search(f"{broken.value!r} {outcome!r}".encode())
+
+
+def test_validate_names_every_rule_that_stops(tmp_path: Path) -> None:
+    rows = [landed(n, tmp_path / "landing", country="ZZ", product="" if n else "translator") for n in range(3)]
+    with pytest.raises(ContractBroken, match=r"3 of 3 .* bad_country, .*; over theirs as well: bad_product$"):
+        quality.validate(night_of(tmp_path, rows), given(tmp_path / "landing"))
+
+
+def test_validate_rejects_of_the_sample_what_landing_rejects(tmp_path: Path) -> None:
+    """Also for what is asked of landing alone; what is only warned of passes."""
+    landing = tmp_path / "landing"
+    stranger = [{"person_id": None, "role": None}]
+    late = datetime(2026, 11, 1, tzinfo=UTC)
+    rows = [
+        landed(0, landing),
+        landed(1, landing, participants=stranger),
+        landed(2, landing, recorded_at=late),
+        landed(3, landing, country="ZZ", participants=stranger),
+        *(landed(n, landing) for n in range(4, 30)),
+    ]
+    folder = night_of(tmp_path, rows, [0, 1, 2, 3])
+    outcome = quality.validate(folder, given(landing))
+    rejected = {one["clip_key"]: one["reasons"] for one in pq.read_table(folder.rejected).to_pylist()}
+    assert rejected == {
+        rows[1]["clip_key"]: ["bad_participant"],
+        rows[3]["clip_key"]: ["bad_country", "bad_participant"],
+    }
+    told = {one["reason"]: (one["rows"], one["is_over"]) for one in outcome.counts["landing_rules"]}
+    assert told["wrong_partition"] == (1, True)
+    assert told["bad_participant"] == (2, True)
+    table_lines = [line.split() for line in outcome.lines if line.startswith("  ")]
+    assert ["bad_participant", "2", "6.6667%", "5%", "quarantine,", "OVER"] in table_lines
+    assert ["wrong_partition", "1", "3.3333%", "1%", "warn,", "OVER"] in table_lines
+    assert ["bad_country", "1", "3.3333%", "20%", "stop"] in table_lines
+
+
+def test_validate_in_parts_says_the_same(judged: Judged, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quality, "_ROWS_AT_ONCE", 13)
+    folder = Root(tmp_path, judged.folder.root.landing).night(NIGHT)
+    write_parquet(pq.read_table(judged.folder.selected), folder.selected)
+    outcome = quality.validate(folder, given(judged.folder.root.landing))
+    assert outcome.counts == judged.outcome.counts
+    for path in (folder.validated, folder.rejected):
+        same = judged.folder.root.path / path.relative_to(tmp_path)
+        assert pq.read_table(path).to_pylist() == pq.read_table(same).to_pylist()
+    # One page of results, of all parts together.
+    (page,) = folder.data_docs.glob("validations/sample/**/*.html")
+    (whole,) = judged.folder.data_docs.glob("validations/sample/**/*.html")
+    counted = re.compile(r"[\d.,]+ unexpected values found|≈?[\d.]+% of [\d,]+ total rows")
+    found = [counted.findall(path.read_text(encoding="utf-8")) for path in (page, whole)]
+    assert found[0] == found[1]
+    assert len(found[0]) > 10
+
+
+def test_validate_asks_nobody_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Great Expectations once sent telemetry; no socket to anywhere is opened."""
+
+    def refuse(*where: object) -> None:
+        raise AssertionError(f"a connection to {where}")
+
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    folder = night_of(tmp_path, [landed(1, tmp_path / "landing")], [0])
+    assert quality.validate(folder, given(tmp_path / "landing")).counts["validated"] == 1
+
+
+def test_great_expectations_is_imported_by_a_night_alone() -> None:
+    """Nine seconds of the processor: not for a DAG file, nor for another verb."""
+    said = "import clip_courier.__main__, sys; print([m for m in sys.modules if m.startswith('great_expectations')])"
+    done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 # -- no value anywhere -----------------------------------------------------------------------------------------
