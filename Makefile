@@ -23,11 +23,17 @@ check: dev ## lint, format, types, layers
 	@.venv/bin/mypy --strict include
 	@.venv/bin/lint-imports
 
-bench: runtime | .venv-bench ## the measurements in benchmarks/
+bench: runtime | .venv-bench .venv-anonymity ## the measurements in benchmarks/
 	@set -- benchmarks/*.py; for script; do echo "== $$script"; $(PYTHON) "$$script" || exit 1; done
 
 # What only the contenders need, beside .venv: the measurements put it on their path.
 .venv-bench: benchmarks/requirements.txt | runtime
+	@rm -rf $@
+	@.venv/bin/uv pip install -q --python $(PYTHON) --target $@ --require-hashes --no-deps -r $<
+	@touch $@
+
+# A contender that needs an older pandas: only its own process has it on its path.
+.venv-anonymity: benchmarks/anonymity.txt | runtime
 	@rm -rf $@
 	@.venv/bin/uv pip install -q --python $(PYTHON) --target $@ --require-hashes --no-deps -r $<
 	@touch $@
@@ -45,6 +51,7 @@ lock: dev ## pin the requirements again; UPGRADE=-U takes newer releases
 	@$(COMPILE) $(UPGRADE) requirements-dev.in -o requirements-dev.txt
 	@$(COMPILE) $(UPGRADE) benchmarks/requirements.in -o benchmarks/requirements.txt \
 		$$(sed -n 's/^\([A-Za-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.txt | sort -u)
+	@$(COMPILE) $(UPGRADE) benchmarks/anonymity.in -o benchmarks/anonymity.txt
 
 clean: ## remove caches; .venv and var/ stay
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

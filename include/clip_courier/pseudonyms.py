@@ -15,12 +15,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
+import numpy as np
+
 from clip_courier.errors import ConnectionInvalid, EpochExpired
 from clip_courier.model import Connection
 
 # The "vendor" of refs that never leave: row keys in results, and the warehouse.
 OURSELVES = ""
 _REF_BYTES, _REF_LENGTH = 20, 32
+# So many that what is computed of them stays in the processor's cache.
+_AT_ONCE_BYTES = _REF_BYTES * 2048
+_ALPHABET = np.frombuffer(b"abcdefghijklmnopqrstuvwxyz234567", np.uint8)
 
 
 @dataclass(frozen=True)
@@ -40,9 +45,21 @@ class Pseudonyms:
             mac = prefix.copy()
             mac.update(_framed(value))
             digests += mac.digest()[:_REF_BYTES]
-        # 20 bytes are 32 characters without padding, so all of them can be written at once.
-        text = base64.b32encode(digests).decode("ascii").lower()
+        text = "".join(
+            _base32(digests[start : start + _AT_ONCE_BYTES]) for start in range(0, len(digests), _AT_ONCE_BYTES)
+        )
         return [text[start : start + _REF_LENGTH] for start in range(0, len(text), _REF_LENGTH)]
+
+
+def _base32(digests: bytearray) -> str:
+    """RFC 4648 in lower case, of many refs at once: 20 bytes are 32 characters without padding.
+
+    Python's own takes as long as all the hashing.
+    """
+    numbers = np.zeros((len(digests) // 5, 8), np.uint8)
+    numbers[:, 3:] = np.frombuffer(digests, np.uint8).reshape(-1, 5)
+    digits = (numbers.view(">u8") >> np.arange(35, -1, -5, dtype=np.uint64)) & np.uint64(31)
+    return _ALPHABET[digits.astype(np.intp)].tobytes().decode("ascii")
 
 
 def _framed(part: str) -> bytes:

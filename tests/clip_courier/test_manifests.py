@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -557,6 +557,69 @@ def test_manifest_fills_no_more_hours_than_a_vendor_has(night: Night, rows: list
     assert Counter(night.left_out("assignment").values()) == {"no_capacity": len(rows) - 10}
 
 
+# -- small groups ----------------------------------------------------------------------------------------------
+
+
+def lone(n: int, landing: Path, person: str, **changes: Any) -> dict[str, Any]:
+    """A clip of one person."""
+    return row(n, landing, person_ids=[person], **changes)
+
+
+def sent(night: Night, name: str = "aurora") -> None:
+    """The night's batches are with the vendor."""
+    for batch in night.batches(name):
+        for came_from, to in pairwise(("MANIFESTED", "SEALED", "RELEASED", "DELIVERED")):
+            night.ledger.move(batch.batch_id, came_from, to, NOW)
+
+
+def test_manifest_leaves_out_whom_no_group_covers(night: Night, landing: Path) -> None:
+    alone = lone(900, landing, "person-hi", locale="hi-IN")
+    outcome = night.validated([alone, *(lone(901 + n, landing, f"person-{n}") for n in range(3))]).cut(AURORA)
+    assert night.left_out("aurora") == {alone["clip_key"]: "small_group"}
+    assert outcome.counts["vendors"] == {"aurora": {"batches": 1, "clips": 3, "left_out": {"small_group": 1}}}
+    assert {one["locale"] for one in night.rows_of()} == {"en-US"}
+
+
+def test_manifest_shows_coarser_and_keeps_what_was_recorded(night: Night, landing: Path) -> None:
+    """Our own figures are of what was recorded; only what leaves is coarser."""
+    pair = [lone(910, landing, "person-a", product="assistant"), lone(911, landing, "person-b", product="dictation")]
+    outcome = night.validated(pair).cut(AURORA)
+    assert [(one["product"], one["recorded_week"]) for one in night.rows_of()] == [("other", "2026-W01")] * 2
+    assert {one["product"] for one in night.crosswalk()} == {"assistant", "dictation"}
+    assert "manifest: vendor aurora: shown coarser than recorded: any_product 2" in outcome.lines
+
+
+@pytest.mark.parametrize("case", ["it is there", "withdrawn", "another epoch", "another vendor", "not sent"])
+def test_manifest_counts_only_persons_whose_clips_the_vendor_has(tmp_path: Path, landing: Path, case: str) -> None:
+    first = Night(tmp_path / "var", landing, night=NIGHT - timedelta(days=1))
+    if case == "another epoch":
+        first.pseudonyms = Pseudonyms("old", PSEUDONYMS.key)
+    first.validated([row(920, landing, locale="hi-IN")]).cut(BOREALIS if case == "another vendor" else AURORA)
+    if case != "not sent":
+        sent(first, first.batches()[0].vendor)
+    second = Night(tmp_path / "var", landing)
+    if case == "withdrawn":
+        second.withdrawn = frozenset(one["clip_ref"] for one in first.rows_of())
+    second.validated([lone(921, landing, "person-hi", locale="hi-IN")]).cut(AURORA)
+    shown = [(one["locale"], one["product"], one["recorded_week"]) for one in second.rows_of("aurora")]
+    assert shown == ([("hi-IN", "translator", "2026-W47")] if case == "it is there" else [])
+
+
+def test_manifest_gives_no_common_ref_to_a_clip_that_two_vendors_hear(night: Night, landing: Path) -> None:
+    """Its sound is the same at both; what they can join by it ends with the clip."""
+    shared = row(930, landing, person_ids=["person-x", "person-y"], is_for_two=True)
+    others = [row(931 + n, landing, person_ids=["person-x", f"person-{n}"]) for n in range(8)]
+    night.validated([shared, *others]).cut(AURORA, BOREALIS)
+    of_shared = {ref for one in night.crosswalk() if one["is_for_two"] for ref in one["speaker_refs"]}
+    of_others = {ref for one in night.crosswalk() if not one["is_for_two"] for ref in one["speaker_refs"]}
+    assert len(of_shared) == 4
+    assert not of_shared & of_others
+    # One person is still known by one ref in all that a vendor may join.
+    for name in ("aurora", "borealis"):
+        rows = [one for one in night.crosswalk(name) if not one["is_for_two"]]
+        assert len(set.intersection(*(set(one["speaker_refs"]) for one in rows))) == 1
+
+
 # -- the gate of agreements ------------------------------------------------------------------------------------
 
 
@@ -703,11 +766,14 @@ def crashed(night: Night, arm: Callable[[int | None], None], n: int) -> bool:
 def test_manifest_after_a_crash_anywhere_cuts_the_same_batches(
     tmp_path: Path, landing: Path, rows: list[dict[str, Any]], crash_at: Callable[[int | None], None]
 ) -> None:
-    whole = Night(tmp_path / "whole", landing).validated(rows[:16])
+    # With one that is left out and some that are shown coarser.
+    rows = [*rows[:14], row(90, landing, locale="hi-IN", person_ids=["person-hi"]), row(91, landing, channels=2)]
+    whole = Night(tmp_path / "whole", landing).validated(rows)
     whole.cut(AURORA, BOREALIS)
+    assert "small_group" in {*whole.left_out("aurora").values(), *whole.left_out("borealis").values()}
     steps = 0
     while True:
-        broken = Night(tmp_path / str(steps), landing).validated(rows[:16])
+        broken = Night(tmp_path / str(steps), landing).validated(rows)
         if not crashed(broken, crash_at, steps):
             break
         broken.cut(AURORA, BOREALIS)

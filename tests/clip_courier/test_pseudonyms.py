@@ -5,18 +5,19 @@ import hashlib
 import hmac
 import re
 import time
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_courier.errors import ConnectionInvalid
+from clip_courier.errors import ConnectionInvalid, EpochExpired
 from clip_courier.model import Connection
-from clip_courier.pseudonyms import OURSELVES, Pseudonyms, pseudonyms_for
+from clip_courier.pseudonyms import OURSELVES, Pseudonyms, last_pseudonyms, pseudonyms_for
 
 KEY = bytes(range(32))
 NIGHT = date(2026, 11, 20)
+LONGEST = timedelta(days=184)
 
 
 def plainly(key: bytes, *parts: str) -> str:
@@ -76,9 +77,12 @@ def test_pseudonyms_for_takes_the_latest_epoch_that_has_begun() -> None:
     given_ = connection(
         old=epoch("2025-01-01"), now=epoch("2026-11-20", b"n" * 32), next=epoch("2026-11-21", b"x" * 32)
     )
-    assert (pseudonyms_for(given_, NIGHT).epoch, pseudonyms_for(given_, NIGHT).key) == ("now", b"n" * 32)
-    assert pseudonyms_for(given_, date(2026, 11, 19)).epoch == "old"
-    assert pseudonyms_for(given_, date(2026, 11, 21)).epoch == "next"
+    assert (pseudonyms_for(given_, NIGHT, LONGEST).epoch, pseudonyms_for(given_, NIGHT, LONGEST).key) == (
+        "now",
+        b"n" * 32,
+    )
+    assert pseudonyms_for(given_, date(2026, 11, 19), timedelta(days=10**4)).epoch == "old"
+    assert pseudonyms_for(given_, date(2026, 11, 21), LONGEST).epoch == "next"
 
 
 @pytest.mark.parametrize(
@@ -99,7 +103,7 @@ def test_pseudonyms_for_takes_the_latest_epoch_that_has_begun() -> None:
 )
 def test_pseudonyms_for_refuses_what_is_not_an_epoch(epochs: dict[str, object]) -> None:
     with pytest.raises(ConnectionInvalid, match="clip_courier_pseudonyms") as refused:
-        pseudonyms_for(connection(**epochs), NIGHT)
+        pseudonyms_for(connection(**epochs), NIGHT, LONGEST)
     assert refused.value.__cause__ is None
     assert base64.b64encode(KEY).decode() not in str(refused.value)
 
@@ -107,10 +111,30 @@ def test_pseudonyms_for_refuses_what_is_not_an_epoch(epochs: dict[str, object]) 
 def test_pseudonyms_for_refuses_a_connection_without_epochs() -> None:
     for extra in ({}, {"epochs": None}, {"epochs": ["e1"]}, {"epochs": "e1"}):
         with pytest.raises(ConnectionInvalid, match="epochs"):
-            pseudonyms_for(Connection("clip_courier_pseudonyms", extra=extra), NIGHT)
+            pseudonyms_for(Connection("clip_courier_pseudonyms", extra=extra), NIGHT, LONGEST)
 
 
 def test_pseudonyms_do_not_show_their_key() -> None:
-    shown = repr(pseudonyms_for(connection(e1=epoch("2026-01-01", b"secret--" * 4)), NIGHT))
+    shown = repr(pseudonyms_for(connection(e1=epoch("2026-11-01", b"secret--" * 4)), NIGHT, LONGEST))
     assert "e1" in shown
     assert "secret" not in shown
+
+
+def test_pseudonyms_for_refuses_a_night_whose_epoch_is_over() -> None:
+    begins = date(2026, 5, 21)
+    only = connection(e1=epoch(begins.isoformat()))
+    assert pseudonyms_for(only, begins, LONGEST).epoch == "e1"
+    assert pseudonyms_for(only, begins + timedelta(days=183), LONGEST).epoch == "e1"
+    with pytest.raises(EpochExpired, match=r"epoch e1 began on 2026-05-21.* 184 days.* 2026-11-21") as refused:
+        pseudonyms_for(only, begins + timedelta(days=184), LONGEST)
+    assert "Add an epoch" in refused.value.way_out
+    assert base64.b64encode(KEY).decode() not in str(refused.value)
+    renewed = connection(e1=epoch(begins.isoformat()), e2=epoch("2026-11-21"))
+    assert pseudonyms_for(renewed, begins + timedelta(days=184), LONGEST).epoch == "e2"
+
+
+def test_last_pseudonyms_serve_however_old_they_are() -> None:
+    only = connection(e1=epoch("2020-01-01"))
+    assert last_pseudonyms(only, NIGHT).epoch == "e1"
+    with pytest.raises(ConnectionInvalid, match="no epoch has begun"):
+        last_pseudonyms(only, date(2019, 12, 31))

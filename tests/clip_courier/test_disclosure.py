@@ -1,0 +1,510 @@
+"""What a batch gives away: the evidence against what a vendor can count, and attacks by those who have all of it."""
+
+import base64
+import json
+import logging
+import random
+import re
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from clip_courier import tables as tables_module
+from clip_courier.courier import Courier
+from clip_courier.errors import EpochExpired, LinkageTooHigh
+from clip_courier.ledger import Ledger
+from clip_courier.linkage import ATTACKED, attack
+from clip_courier.model import Root, write_parquet
+from clip_courier.pseudonyms import OURSELVES, Pseudonyms
+from clip_courier.settings import INCLUDE
+from clip_courier_demo.stage import Stage, write_vendor
+from conftest import NIGHT, NOW
+from selected_rows import everything_written, row, sound, table
+from snapshots import (
+    LATER,
+    MakeCourier,
+    crosswalk_of,
+    delivered,
+    landing_copy,
+    manifested,
+    persons_of,
+    refs_with,
+    withdraw,
+)
+
+AURORA = "aurora-20261120-001"
+BOUNDS = (2_000, 5_000, 10_000, 20_000)
+
+
+def drop_of(stage: Stage, batch_id: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """A batch's manifest and header, as its vendor opens them."""
+    members = stage.vendors[batch_id.split("-")[0]].take(batch_id)
+    return pq.read_table(pa.BufferReader(members["manifest.parquet"])).to_pylist(), json.loads(members["manifest.json"])
+
+
+def triple(one: Mapping[str, Any]) -> tuple[str, str, str]:
+    return one["locale"], one["product"], one["recorded_week"]
+
+
+def sound_of(one: Mapping[str, Any]) -> tuple[int, int, int]:
+    return sum(bound <= one["duration_ms"] for bound in BOUNDS), one["sample_rate_hz"], one["channels"]
+
+
+def persons_by(rows: Iterable[Mapping[str, Any]], key: Callable[[Any], Any], persons: Mapping[str, set[str]]) -> Any:
+    found: defaultdict[Any, set[str]] = defaultdict(set)
+    for one in rows:
+        found[key(one)] |= persons[one["clip_ref"]]
+    return found
+
+
+# -- the evidence ----------------------------------------------------------------------------------------------
+
+
+def test_a_batch_carries_evidence_that_can_be_counted_again(stage: Stage, make_courier: MakeCourier) -> None:
+    courier = delivered(stage, make_courier)
+    seen = {one["batch_id"]: one["evidence"] for one in json.loads(json.dumps(courier.status().counts))["batches"]}
+    for batch_id in (AURORA, "borealis-20261120-001"):
+        rows, header = drop_of(stage, batch_id)
+        told, vendor = header["evidence"], batch_id.split("-")[0]
+        private = {one["clip_ref"]: one for one in crosswalk_of(stage, batch_id).to_pylist()}
+        persons = {ref: set(one["person_ids"]) for ref, one in private.items()}
+        left_out = pq.read_table(stage.root / "nights" / str(NIGHT) / "left_out" / f"{vendor}.parquet").to_pylist()
+        alone = sum(one["reason"] == "small_group" for one in left_out)
+        assert told["rows_out"] == len(rows) == len(private)
+        assert told["suppressed"] == {"small_group": alone}
+        assert told["rows_in"] == told["rows_out"] + alone + told["withheld"]
+        # Nobody is alone in what the vendor sees, and those that show what was recorded not even with their sound.
+        by_triple = persons_by(rows, triple, persons)
+        exact = [one for one in rows if private[one["clip_ref"]]["rung"] == 0]
+        by_sound = persons_by(rows, lambda one: (triple(one), sound_of(one)), persons)
+        sizes = [len(by_triple[triple(one)]) for one in rows]
+        sizes += [len(by_sound[triple(one), sound_of(one)]) for one in exact]
+        assert told["k"] == 2 <= min(sizes)
+        assert told["smallest_group"] == min(
+            len(by_sound[triple(one), sound_of(one)])
+            if private[one["clip_ref"]]["rung"] == 0
+            else len(by_triple[triple(one)])
+            for one in rows
+        )
+        changed = Counter()
+        for one in rows:
+            raw = private[one["clip_ref"]]
+            year, week, _ = raw["recorded_at"].isocalendar()
+            is_same = triple(one) == (raw["locale"], raw["product"], f"{year}-W{week:02d}")
+            changed["is_same" if is_same else "coarser"] += 1
+        coarser = {name: clips for name, clips in told["generalised"].items() if name != "sound_not_counted"}
+        assert changed["coarser"] <= sum(coarser.values()) <= len(rows)
+        texts = [hypothesis["text"] for one in rows for hypothesis in one["hypotheses"] or ()]
+        assert told["masks"] == Counter(re.findall("‹(.*?)›", " ".join(texts)))
+        assert told["linkage"]["at_least"] <= told["linkage"]["score"]
+        assert told["linkage"]["at_least"] <= told["linkage"]["max_linkage"] == 0.1
+        assert told["linkage"]["persons"] == len(set().union(*persons.values()))
+        assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in told["rules"].values())
+        # The privacy officer sees the same.
+        assert seen[batch_id] == told
+
+
+def test_a_batch_is_judged_again_when_somebody_has_withdrawn(
+    stage: Stage, make_courier: MakeCourier, tmp_path: Path
+) -> None:
+    """One of two who make up a group goes: the other is not left alone in it."""
+    manifested(stage, make_courier)
+    before = crosswalk_of(stage, AURORA)
+    shown = pq.read_table(stage.root / "nights" / str(NIGHT) / "batches" / AURORA / "manifest.parquet").to_pylist()
+    persons = {one["clip_ref"]: set(one["person_ids"]) for one in before.to_pylist()}
+    pairs = [found for found in persons_by(shown, triple, persons).values() if len(found) == 2]
+    gone = min(min(pairs))
+    left_alone = (set().union(*pairs) - {gone}) & set().union(*(pair for pair in pairs if gone in pair))
+    assert left_alone
+    landing = landing_copy(stage, tmp_path)
+    withdraw(landing, [gone], LATER)
+    courier = make_courier(stage, LATER, CLIP_COURIER_LANDING=str(landing))
+    assert not courier.deliver(NIGHT, "aurora").failures
+    rows, header = drop_of(stage, AURORA)
+    told = header["evidence"]
+    assert not {one["clip_ref"] for one in rows} & refs_with(before, {gone})
+    assert min(len(found) for found in persons_by(rows, triple, persons).values()) >= 2
+    alone = told["suppressed"]["small_group"]
+    assert told["rows_in"] == before.num_rows + _left_out(stage, "aurora")
+    assert told["rows_out"] == len(rows) == told["rows_in"] - alone - told["withheld"]
+    assert told["withheld"] == len(refs_with(before, {gone}))
+    again = {one["clip_ref"]: one for one in rows}
+    finer = [
+        ref for ref, one in {s["clip_ref"]: s for s in shown}.items() if ref in again and _is_finer(again[ref], one)
+    ]
+    assert not finer
+    assert [one for one in shown if one["clip_ref"] in again and triple(one) != triple(again[one["clip_ref"]])] or alone
+    # What our own figures are made of is as it was recorded.
+    assert crosswalk_of(stage, AURORA)["product"].to_pylist() == [
+        one["product"] for one in before.to_pylist() if one["clip_ref"] in again
+    ]
+
+
+def _left_out(stage: Stage, vendor: str) -> int:
+    return pq.read_table(stage.root / "crosswalk" / str(NIGHT) / f"{vendor}.shown.parquet")["rung"].null_count
+
+
+def _is_finer(now: Mapping[str, Any], then: Mapping[str, Any]) -> bool:
+    return (then["product"] == "other" and now["product"] != "other") or len(now["locale"]) > len(then["locale"])
+
+
+# -- the allow-list --------------------------------------------------------------------------------------------
+
+
+def test_fifty_more_columns_anywhere_upstream_change_no_byte_of_a_drop(
+    stage: Stage, make_courier: MakeCourier, tmp_path: Path
+) -> None:
+    delivered(stage, make_courier)
+    plain = {batch_id: stage.vendors[batch_id.split("-")[0]].take(batch_id) for batch_id in _batches(stage)}
+    for vendor in stage.vendors.values():
+        shutil.rmtree(vendor.home / "outbound")
+        (vendor.home / "outbound").mkdir()
+    landing = landing_copy(stage, tmp_path / "landing")
+    for path in (landing / "clips").rglob("*.parquet"):
+        _widen(path)
+    courier = make_courier(
+        stage, CLIP_COURIER_LANDING=str(landing), CLIP_COURIER_ROOT=str(tmp_path / "var"), CLIP_COURIER_LEDGER=""
+    )
+    private = tmp_path / "var" / "crosswalk" / str(NIGHT)
+    courier.select(NIGHT)
+    _widen(private / "selected.parquet")
+    courier.validate(NIGHT)
+    _widen(private / "validated.parquet")
+    courier.manifest(NIGHT)
+    for path in private.glob("*.crosswalk.parquet"):
+        _widen(path)
+    assert not courier.deliver(NIGHT).failures
+    wide = {batch_id: stage.vendors[batch_id.split("-")[0]].take(batch_id) for batch_id in _batches(stage)}
+    assert plain
+    assert wide == plain
+    assert b"quandlebrook" not in b"".join(content for drop in wide.values() for content in drop.values()).lower()
+
+
+def _batches(stage: Stage) -> list[str]:
+    found = [path for vendor in stage.vendors.values() for path in (vendor.home / "outbound").glob("*.ready.json")]
+    return sorted(path.name.removesuffix(".ready.json") for path in found)
+
+
+def _widen(path: Path) -> None:
+    """Fifty columns with a name in each: of every kind, nested, and called like what is ours."""
+    rows = pq.ParquetFile(path).read()
+    secret = [f"Zoe Quandlebrook {n}" for n in range(rows.num_rows)]
+    kinds: list[pa.Array] = [
+        pa.array(secret),
+        pa.array([[one] for one in secret]),
+        pa.array([{"name": one, "more": {"of": [one]}} for one in secret]),
+        pa.array([one.encode() for one in secret]),
+        pa.array([[{"rank": 1, "text": one}] for one in secret]),
+    ]
+    ours = ("clip_ref", "speaker_refs", "shown_locale", "shown_week", "rung", "epoch", "audio_file", "recorded_week")
+    names = [name for name in (*ours, "device_owner", "LOCALE_", "note") if name not in rows.column_names]
+    where = path.stem.rpartition(".")[2]
+    for n, name in enumerate([*names, *(f"added_to_{where}_{n}" for n in range(50 - len(names)))]):
+        rows = rows.append_column(name, kinds[n % len(kinds)])
+    write_parquet(rows, path)
+
+
+# -- keys ------------------------------------------------------------------------------------------------------
+
+
+def _key_of(stage: Stage) -> tuple[str, list[bytes]]:
+    """The pseudonyms' key, and every way in which it might be written."""
+    connection = json.loads(stage.environ["AIRFLOW_CONN_CLIP_COURIER_PSEUDONYMS"])
+    (epoch,) = connection["extra"]["epochs"].values()
+    key = base64.b64decode(epoch["key"])
+    pads = [bytes(byte ^ pad for byte in key) for pad in (0x36, 0x5C)]
+    kinds = [*(k for one in (key, *pads) for k in (one, one.hex().encode(), base64.b64encode(one))), repr(key).encode()]
+    return epoch["key"], kinds
+
+
+def test_a_key_stands_in_nothing_that_is_run_told_or_written(
+    stage: Stage, make_courier: MakeCourier, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    said: list[str] = []
+    real = tables_module.Tables.run
+
+    def heard(self: tables_module.Tables, statement: str, values: Mapping[str, object] | None = None) -> pa.Table:
+        said.append(f"{statement} {dict(values or {})!r}")
+        return real(self, statement, values)
+
+    monkeypatch.setattr(tables_module.Tables, "run", heard)
+    courier = make_courier(stage)
+    told = [courier.night(NIGHT), courier.recall(), courier.load(), courier.status()]
+    written = b"\n".join([everything_written(stage.root, but=stage.root / "nowhere"), repr(told).encode()])
+    written += caplog.text.encode() + "\n".join(said).encode() + repr(vars(courier)).encode()
+    written += b"".join(path.read_bytes() for path in Path(tables_module.__file__).parent.glob("sql/*.sql"))
+    assert len(said) > 20
+    assert not [kind for kind in _key_of(stage)[1] if kind in written]
+
+
+def _renewed(stage: Stage, begins: str = "2026-11-21") -> str:
+    """The connection after the epoch's key was destroyed and another one has begun."""
+    fresh = {"key": base64.b64encode(b"n" * 32).decode(), "from": begins}
+    return json.dumps({"conn_type": "generic", "extra": {"epochs": {"next": fresh}}})
+
+
+def test_what_was_made_with_a_destroyed_key_is_still_loaded_recalled_and_erased(
+    stage: Stage, make_courier: MakeCourier, truth: dict[str, str], tmp_path: Path
+) -> None:
+    delivered(stage, make_courier)
+    for vendor in stage.vendors.values():
+        vendor.work(truth, NOW)
+    landing = landing_copy(stage, tmp_path)
+    later = NOW + timedelta(days=2)
+    variables = {"CLIP_COURIER_LANDING": str(landing), "AIRFLOW_CONN_CLIP_COURIER_PSEUDONYMS": _renewed(stage)}
+    courier = make_courier(stage, later, **variables)
+    assert not courier.returns().failures
+    rows = crosswalk_of(stage, AURORA)
+    person = sorted(persons_of(rows, rows["clip_ref"].to_pylist()))[0]
+    refs = refs_with(rows, {person})
+    withdraw(landing, [person], later)
+    assert not courier.recall().failures
+    for vendor in stage.vendors.values():
+        vendor.work(truth, later)
+    assert not courier.recall().failures
+    courier.load()
+    assert {recall.state for recall in courier.overview().recalls} == {"RECEIPTED"}
+    assert not refs & set(crosswalk_of(stage, AURORA)["clip_ref"].to_pylist())
+    assert courier.verify().counts["clips"]
+    with pytest.raises(EpochExpired):
+        make_courier(stage, NOW + timedelta(days=400), **variables).select(NIGHT + timedelta(days=400))
+
+
+def test_a_destroyed_key_leaves_its_refs_to_nobody(stage: Stage, make_courier: MakeCourier) -> None:
+    """Whoever has everything that is left (all ids, all names, all other keys, old and new drops) tries to link."""
+    delivered(stage, make_courier)
+    rows = crosswalk_of(stage, AURORA).to_pylist()
+    old = {ref for one in rows for ref in (one["clip_ref"], *one["speaker_refs"])}
+    ids = {"clip": [one["clip_id"] for one in rows], "person": sorted({p for one in rows for p in one["person_ids"]})}
+    ids["person_in_clip"] = [f"{len(c['clip_id'])}:{c['clip_id']}{p}" for c in rows for p in c["person_ids"]]
+    destroyed, _ = _key_of(stage)
+    kept = [
+        b"n" * 32,
+        bytes(32),
+        b"s" * 32,
+        *(
+            base64.b64decode(json.loads(text).get("password") or "")
+            for text in (stage.environ["AIRFLOW_CONN_CLIP_COURIER_SAMPLING"],)
+        ),
+    ]
+    tried = {
+        ref
+        for key in kept
+        for epoch in ("demo", "next", "")
+        for vendor in ("aurora", "borealis", OURSELVES)
+        for kind, values in ids.items()
+        for ref in Pseudonyms(epoch, key).refs(vendor, kind, values)
+    }
+    assert len(tried) > 1_000
+    assert not tried & old
+    # With the key it would have been child's play: the attack is a real one.
+    real = Pseudonyms("demo", base64.b64decode(destroyed))
+    assert set(real.refs("aurora", "clip", ids["clip"])) <= old
+    # The crosswalk is the only other way, and what stands outside of it does not say who is who.
+    public = everything_written(stage.root, but=stage.root / "crosswalk")
+    assert not [value for values in ids.values() for value in values if value.encode() in public]
+
+
+# -- attacks ---------------------------------------------------------------------------------------------------
+
+
+def _population(landing: Path, persons: int, each: int, shared: float) -> list[dict[str, Any]]:
+    """Everybody speaks one language with one device; what they do with it, when and how long is their whim."""
+    rng = random.Random(11)
+    words = "turn on the light in kitchen please".split()
+    made = []
+    for person in range(persons):
+        locale, rate = rng.choice(["en-US", "en-GB"]), rng.choice([16_000, 8_000])
+        for n in range(each):
+            number = person * each + n
+            made.append(
+                row(
+                    number,
+                    landing,
+                    sound(number, rate=rate, ms=20),
+                    locale=locale,
+                    country="GB",
+                    sample_rate_hz=rate,
+                    product=rng.choice(["assistant", "dictation"]),
+                    recorded_at=datetime(2026, 11, 19, tzinfo=UTC) - timedelta(days=rng.randrange(28)),
+                    duration_ms=rng.randrange(500, 9_000),
+                    person_ids=[f"person-{person}"],
+                    hypotheses=[
+                        {"rank": 1, "text": " ".join(rng.choices(words, k=4)), "confidence": 0.9, "engine": "e"}
+                    ],
+                    is_for_two=rng.random() < shared,
+                )
+            )
+    return made
+
+
+def _cut(
+    stage: Stage, make_courier: MakeCourier, landing: Path, made: list[dict[str, Any]], **variables: str
+) -> Courier:
+    """Both vendors may have all of it."""
+    for name, vendor in stage.vendors.items():
+        wide = {"clip_countries": "any", "locales": ["*"], "transfer_mechanism": "scc", "batch_max_bytes": 40_000_000}
+        write_vendor(stage.folder / "vendors", name, vendor.key, NIGHT, **wide)
+    folder = Root(stage.root, str(landing)).night(NIGHT)
+    write_parquet(table(made), folder.validated)
+    spoken = pa.table({"language": ["en"] * 7, "word": "turn on the light in kitchen please".split()})
+    write_parquet(spoken, folder.vocabulary)
+    courier = make_courier(stage, CLIP_COURIER_LANDING=str(landing), **variables)
+    courier.manifest(NIGHT)
+    return courier
+
+
+def _votes(mine: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> tuple[np.ndarray, list[str], list[str]]:
+    """Everything that two rows have in common, weighed by how rare it is, summed over all pairs of two speakers."""
+    names = ("locale", "product", "recorded_week", "duration_ms", "sample_rate_hz", "channels", "audio_sha256", "text")
+    for one in (*mine, *theirs):
+        one["text"] = json.dumps(one["hypotheses"])
+    score = np.zeros((len(mine), len(theirs)))
+    for name in names:
+        seen = Counter(one[name] for one in theirs)
+        left = np.array([str(one[name]) for one in mine])[:, None]
+        right = np.array([str(one[name]) for one in theirs])
+        rarity = np.array([-np.log(seen[one[name]] / len(theirs)) for one in theirs])
+        score += (left == right) * rarity
+    near = np.abs(
+        np.array([one["duration_ms"] for one in mine])[:, None] - np.array([one["duration_ms"] for one in theirs])
+    )
+    score += np.exp(-near / 50)
+    refs = [sorted({one["speaker_refs"][0] for one in side}) for side in (mine, theirs)]
+    places = [
+        np.array([refs[n].index(one["speaker_refs"][0]) for one in side]) for n, side in enumerate((mine, theirs))
+    ]
+    best = np.zeros((len(refs[0]), len(refs[1])))
+    np.maximum.at(best, (places[0][:, None], places[1][None, :]), score)
+    return best, *refs
+
+
+def test_two_vendors_who_join_their_manifests_link_persons_no_better_than_chance(
+    stage: Stage, make_courier: MakeCourier, tmp_path: Path
+) -> None:
+    """They match every column, also texts, durations and hashes of the sound; one clip in ten is with both."""
+    made = _population(tmp_path, persons=150, each=4, shared=0.1)
+    _cut(stage, make_courier, tmp_path, made)
+    root = Root(stage.root, "").night(NIGHT)
+    sides, person_of, shared = [], {}, set()
+    for name in ("aurora", "borealis"):
+        rows = []
+        for batch in Ledger(f"sqlite:///{stage.root / 'ledger.sqlite'}").batches(vendor=name):
+            rows += pq.read_table(root.manifest(batch.batch_id)).to_pylist()
+            for one in pq.read_table(root.crosswalk(batch.batch_id)).to_pylist():
+                person_of[one["speaker_refs"][0]] = (one["person_ids"][0], one["locale"], one["sample_rate_hz"])
+                shared |= set(one["speaker_refs"]) if one["is_for_two"] else set()
+        sides.append(rows)
+    best, left, right = _votes(*sides)
+
+    def hits(of_left: list[str], of_right: list[str]) -> tuple[int, float, int]:
+        """Right guesses; what a guess among those of the same language and device gives; how many there were."""
+        columns = [right.index(ref) for ref in of_right]
+        found, chance, tries = 0, 0.0, 0
+        for ref in of_left:
+            alike = [one for one in of_right if person_of[one][1:] == person_of[ref][1:]]
+            if person_of[ref] in [person_of[one] for one in alike]:
+                tries += 1
+                chance += 1 / len(alike)
+                guess = of_right[int(np.argmax(best[left.index(ref)][columns]))]
+                found += person_of[guess] == person_of[ref]
+        return found, chance, tries
+
+    others = [[ref for ref in side if ref not in shared] for side in (left, right)]
+    found, chance, tries = hits(*others)
+    assert tries > 80
+    # Four standard deviations of guessing: what is beyond it does not happen in 10,000 populations.
+    assert abs(found - chance) < 4 * np.sqrt(chance) + 1
+    # A clip that both have they find, by its sound, and it is the only one of its person that they find by it.
+    found, _, tries = hits([r for r in left if r in shared], [r for r in right if r in shared])
+    assert found == tries > 20
+    assert not {ref for one in (*sides[0], *sides[1]) for ref in one["speaker_refs"]} - set(person_of)
+
+
+def _habits(persons: int, clips: int = 2, seed: int = 5) -> list[dict[str, Any]]:
+    """Two by two they do what nobody else does."""
+    rng = random.Random(seed)
+    return [
+        {
+            "clip_id": f"clip-{person}-{n}-{rng.random()}",
+            "person_ids": [f"person-{person}"],
+            "shown_locale": "en-US",
+            "shown_product": f"product {person // 2}",
+            "shown_week": "2026-W47",
+            "duration_ms": rng.randrange(500, 9_000),
+            "sample_rate_hz": 16_000,
+            "channels": 1,
+        }
+        for person in range(persons)
+        for n in range(clips)
+    ]
+
+
+def test_attack_finds_persons_by_what_only_two_of_them_do() -> None:
+    mine, theirs = (pa.Table.from_pylist(_habits(100, seed=seed), ATTACKED) for seed in (5, 6))
+    found = attack(mine, theirs)
+    assert (found.persons, found.against_persons, found.shared_clips) == (100, 100, 0)
+    # One of two, less one of a hundred.
+    assert found.score == pytest.approx(0.5 - 0.01)
+    assert 0.3 < found.at_least < found.score
+
+
+def test_attack_that_knows_only_the_language_is_chance() -> None:
+    rows = [{**one, "shown_product": "assistant"} for one in _habits(100)]
+    mine = pa.Table.from_pylist(rows, ATTACKED)
+    theirs = mine.set_column(0, "clip_id", pa.array([f"other-{n}" for n in range(mine.num_rows)]))
+    theirs = theirs.set_column(5, "duration_ms", pa.array(range(10_000, 10_000 + mine.num_rows), pa.int32()))
+    found = attack(mine, theirs)
+    assert (found.score, found.at_least) == (pytest.approx(0), 0)
+
+
+def test_attack_leaves_aside_clips_that_both_have() -> None:
+    both = pa.Table.from_pylist(_habits(20), ATTACKED)
+    found = attack(both, both)
+    assert (found.persons, found.score, found.shared_clips) == (0, 0, both.num_rows)
+
+
+def test_attack_on_a_handful_proves_little() -> None:
+    mine = pa.Table.from_pylist(_habits(2, 1), ATTACKED)
+    theirs = mine.set_column(0, "clip_id", pa.array(["x", "y"]))
+    theirs = theirs.set_column(3, "shown_product", pa.array(["product 0", "another"]))
+    found = attack(mine, theirs)
+    assert found.score <= 0.5
+    assert found.at_least < 0.1
+
+
+def test_a_batch_that_can_be_linked_is_refused_until_it_is_coarser(
+    stage: Stage, make_courier: MakeCourier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [
+        row(n, tmp_path, sound(n, ms=20), person_ids=[f"person-{n // 4}"], product=f"product {n // 8}", duration_ms=700)
+        for n in range(160)
+    ]
+    policy = shutil.copytree(INCLUDE / "policy", tmp_path / "policy")
+    monkeypatch.setattr(Courier, "_refusals", lambda *_: {})
+    courier = _cut(stage, make_courier, tmp_path, made, CLIP_COURIER_POLICY=str(policy))
+    (refused, *_) = courier.deliver(NIGHT).failures
+    assert isinstance(refused, LinkageTooHigh)
+    assert re.search(r"at least \d\d% of its \d+ persons .* max_linkage allows 10%", str(refused))
+    assert "Raise `k`" in refused.way_out
+    assert {batch.state for batch in courier.overview().batches} == {"MANIFESTED"}
+    assert _batches(stage) == []
+    (policy / "disclosure.yaml").write_text("k: 20\n", encoding="utf-8")
+    assert (
+        not make_courier(stage, CLIP_COURIER_LANDING=str(tmp_path), CLIP_COURIER_POLICY=str(policy))
+        .deliver(NIGHT)
+        .failures
+    )
+    for batch_id in _batches(stage):
+        rows, header = drop_of(stage, batch_id)
+        assert header["evidence"]["k"] == 20 <= header["evidence"]["smallest_group"]
+        assert {one["product"] for one in rows} == {"other"}
