@@ -31,12 +31,15 @@ from clip_courier.errors import (
     ConnectionLost,
     CourierError,
     CrosswalkMissing,
+    LeakFound,
     LeaseLost,
     RemoteConflict,
+    ScanIncomplete,
     SealFailed,
     TransferFailed,
 )
 from clip_courier.landing import Landing
+from clip_courier.leaks import LeakScan
 from clip_courier.ledger import CANCELLED, DELIVERED, MANIFESTED, RELEASED, SEALED, WAITING, Batch, Lease, Ledger
 from clip_courier.model import (
     KEY_NOTICE,
@@ -86,8 +89,9 @@ delete_by with receipts/<batch_id>.<n>.json.pgp, signed and encrypted like a ret
 class Delivery:
     """What `deliver` needs for one vendor: its keys, its server, and the question whether a clip may still be heard.
 
-    `open_another` is a further connection, up to `connections`, if the vendor has one free; `is_read_back` has what
-    lies on the server compared with what was sent.
+    `leak_scan` begins to look through a batch of a night for what must not be in it. `open_another` is a further
+    connection, up to `connections`, if the vendor has one free; `is_read_back` has what lies on the server compared
+    with what was sent.
     """
 
     root: Root
@@ -100,6 +104,7 @@ class Delivery:
     connections: int
     is_read_back: bool
     refusals: Refusals
+    leak_scan: Callable[[NightFolder], LeakScan]
     clock: Clock
     progress: Progress
 
@@ -115,8 +120,9 @@ class _Unfit(Exception):
 def deliver(vendor: Vendor, night: NightFolder, given: Delivery) -> Outcome:
     """Bring every waiting batch of the vendor, of this night or an earlier one, to DELIVERED or CANCELLED.
 
-    What keeps one batch back (RemoteConflict, SealFailed, CrosswalkMissing, LeaseLost) is a failure of the outcome; the
-    next batch has its turn. A batch that another worker has in hand is waited for, and taken when that one dies.
+    What keeps one batch back (LeakFound, ScanIncomplete, RemoteConflict, SealFailed, CrosswalkMissing, LeaseLost) is a
+    failure of the outcome; the next batch has its turn. A batch that another worker has in hand is waited for, and
+    taken when that one dies.
 
     Raises:
         KeyUnusable: before any work, when the vendor's key cannot be encrypted to today.
@@ -208,7 +214,7 @@ class _Round:
     def _one(self, sending: "_Sending") -> None:
         try:
             done = sending.run()
-        except (RemoteConflict, SealFailed, CrosswalkMissing, LeaseLost) as failed:
+        except (LeakFound, ScanIncomplete, RemoteConflict, SealFailed, CrosswalkMissing, LeaseLost) as failed:
             log.error("batch %s: %s: %s", sending.batch_id, type(failed).__name__, failed)
             with self._telling:
                 self._outcome.failures.append(failed)
@@ -280,6 +286,7 @@ class _Sending:
         self._sealed = given.root.sealed_batch(batch.batch_id)
         self._signature = self._sealed.with_name(f"{self._sealed.name}.sig")
         self._is_detached = vendor.signature == "detached"
+        self._leaks: LeakScan  # of what is being sealed: every byte of it that will be read by somebody
         self._is_fresh = False  # sealed by this very run, so that consent was asked a moment ago
         self.batch_id = batch.batch_id
         self.withheld = 0
@@ -303,6 +310,7 @@ class _Sending:
             self._forget_spool()
             self._move(MANIFESTED, CANCELLED, clip_count=0, audio_ms=0)
             return
+        self._leaks = self._given.leak_scan(self._folder)
         manifest = Manifest(self._batch.batch_id, self._vendor.name, self._folder.night, rows)
         sealed = self._keyring.seal(
             lambda sink: self._write_tar(sink, manifest, private),
@@ -349,7 +357,7 @@ class _Sending:
             ThreadPoolExecutor(_ENCODERS, "encode") as encoders,
         ):
             for name, content in {"manifest.json": header, **small}.items():
-                _add(tar, name, content, modified)
+                self._add(tar, name, content, modified)
             columns = private.select(["clip_ref", "audio_uri", "audio_sha256", "flac_sha256"])
             sources = (row for some in columns.to_batches(max_chunksize=256) for row in some.to_pylist())
             unfit: dict[str, str] = {}
@@ -357,13 +365,23 @@ class _Sending:
                 try:
                     flac = encoding.result()
                     if not unfit:
-                        _add(tar, f"audio/{source['clip_ref']}.flac", flac, modified)
+                        self._add(tar, f"audio/{source['clip_ref']}.flac", flac, modified)
                 except AudioUnusable as unusable:
                     # The others are still looked at, so that the batch is cut and sealed again once and not for each.
                     unfit[source["clip_ref"]] = unusable.reason
                 self._given.progress(f"sealing {self._batch.batch_id}", place, private.num_rows)
             if unfit:
                 raise _Unfit(unfit)
+            # The last gate: this raises while gpg waits for the end of its input, and then nothing is sealed.
+            self._leaks.take_content(self._ready(), f"{self._batch.batch_id}.ready.json")
+            self._leaks.check(f"batch {self._batch.batch_id}: ")
+
+    def _add(self, tar: tarfile.TarFile, name: str, content: bytes, modified: float) -> None:
+        self._leaks.take_content(content, name)
+        member = tarfile.TarInfo(name)
+        member.size, member.mtime, member.mode = len(content), int(modified), 0o644
+        tar.addfile(member, io.BytesIO(content))
+        tar.members = []  # type: ignore[attr-defined]  # it would remember every one of them
 
     def _flac(self, source: Mapping[str, str]) -> bytes:
         """The recording as the manifest describes it.
@@ -545,10 +563,3 @@ def _ahead(
         if len(under_way) > _AHEAD:
             yield under_way.popleft()
     yield from under_way
-
-
-def _add(tar: tarfile.TarFile, name: str, content: bytes, modified: float) -> None:
-    member = tarfile.TarInfo(name)
-    member.size, member.mtime, member.mode = len(content), int(modified), 0o644
-    tar.addfile(member, io.BytesIO(content))
-    tar.members = []  # type: ignore[attr-defined]  # it would remember every one of them
