@@ -151,8 +151,8 @@ class _Tier:
 
     def _shared(self, words: NDArray[np.uint64]) -> Positions:
         """How many others have about the same bytes there."""
-        hashed = ((words & self._mask) * _MIX >> np.uint64(42)).astype(np.int64)
-        return np.bincount(hashed, minlength=1 << 22)[hashed]
+        hashed = ((words & self._mask) * _MIX >> np.uint64(61 - len(words).bit_length())).astype(np.int64)
+        return np.bincount(hashed)[hashed]
 
     def _first(self, grams: NDArray[np.uint64]) -> NDArray[np.uint64]:
         return (grams * _MIX) >> self._shift
