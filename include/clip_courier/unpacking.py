@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from clip_courier.errors import LedgerUnavailable, QueryFailed
 from clip_courier.ledger import every_row
+from clip_courier.scratch import scratch_folder
 from clip_courier.tables import Tables
 
 PIECE_BYTES: Final = 1 << 20
@@ -109,27 +110,37 @@ class Unpacking:
             kind = _packer(stream.read(_HEAD_BYTES))
         try:
             match kind:
-                case "parquet":
-                    with opens() as stream:
-                        yield from _parquet(stream, place, member)
+                case "parquet" | "zip" | "tar" if path is None:
+                    # In memory: members are read from their beginning to their end alone.
+                    content = b"".join(_pieces(opens))
+                    yield from self._archive(str(kind), partial(io.BytesIO, content), place, member, depth)
+                case "parquet" | "zip" | "tar":
+                    yield from self._archive(str(kind), opens, place, member, depth)
                 case "duckdb" | "sqlite" if path is None:
-                    self.unopened.append(f"{place}:{member}")  # they open files only
+                    with scratch_folder("database") as folder:
+                        (folder / "database").write_bytes(b"".join(_pieces(opens)))
+                        yield from self._packed(opens, place, member, depth, folder / "database")
                 case "duckdb":
                     with Tables(path, is_read_only=True) as tables:
                         for table, batch in tables.contents():
                             yield from _columns(batch, place, member + table)
                 case "sqlite":
                     yield from self.database(f"sqlite:///file:{path}?mode=ro&uri=true", place, member)
-                case "tar":
-                    with opens() as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
-                        yield from self._tar(tar, place, member, depth)
-                case "zip":
-                    with opens() as stream, zipfile.ZipFile(stream) as archive:
-                        yield from self._zip(archive, place, member, depth)
                 case _:
                     yield from self._compressed(str(kind), opens, place, member, depth)
         except _BROKEN:
             self.unopened.append(f"{place}:{member}" if member else place)
+
+    def _archive(self, kind: str, opens: Callable[[], BinaryIO], place: str, member: str, depth: int) -> Iterator[Part]:
+        with opens() as stream:
+            if kind == "parquet":
+                yield from _parquet(stream, place, member)
+            elif kind == "tar":
+                with tarfile.open(fileobj=stream, mode="r:") as tar:
+                    yield from self._tar(tar, place, member, depth)
+            else:
+                with zipfile.ZipFile(stream) as archive:
+                    yield from self._zip(archive, place, member, depth)
 
     def _compressed(
         self, kind: str, opens: Callable[[], BinaryIO], place: str, member: str, depth: int
@@ -168,6 +179,9 @@ class _Bounded(io.RawIOBase):
 
     def __init__(self, stream: Any, unpacking: Unpacking) -> None:
         self._stream, self._unpacking = stream, unpacking
+
+    def readable(self) -> bool:
+        return True
 
     def read(self, size: int = -1) -> bytes:
         octets = bytes(self._stream.read(PIECE_BYTES if size < 0 else size))

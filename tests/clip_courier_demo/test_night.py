@@ -5,6 +5,7 @@ The demonstration itself looks for the canaries (`leaks`), so the search is prov
 
 import io
 import json
+import shutil
 import sqlite3
 import urllib.error
 import urllib.request
@@ -105,8 +106,23 @@ def test_find_leaks_sees_a_canary_in_packed_files(tmp_path: Path, name: str) -> 
             connection.execute("CREATE TABLE kept AS SELECT * FROM rows")
     else:
         path.write_text(f"INFO {CANARY.upper()} spoke", encoding="utf-8")
-    assert leaks.find_leaks([CANARY], {}, tmp_path) == {name: 1}
+    assert set(leaks.find_leaks([CANARY], {}, tmp_path)) == {name}
     assert leaks.find_leaks([CANARY[::-1]], {}, tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [("xcom", "value"), ("rendered_task_instance_fields", "rendered_fields"), ("log", "extra"), ("dag_run", "conf")],
+)
+def test_find_leaks_sees_a_canary_in_airflows_database(
+    played: tuple[Path, str], tmp_path: Path, table: str, column: str
+) -> None:
+    shutil.copy(played[0] / "airflow" / "airflow.db", tmp_path / "airflow.db")
+    told = json.dumps({"clip": f"{CANARY[:-1]}\u00e9"}) + "".join(f"\\u{ord(letter):04x}" for letter in CANARY)
+    with sqlite3.connect(tmp_path / "airflow.db") as metadata:
+        assert metadata.execute(f"UPDATE {table} SET {column} = ?", (told,)).rowcount > 0
+    found = leaks.find_leaks([CANARY], {}, tmp_path)
+    assert set(found) == {"airflow.db"}
 
 
 def test_find_leaks_sees_a_canary_in_a_file_name(tmp_path: Path) -> None:
