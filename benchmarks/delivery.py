@@ -43,6 +43,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "include"))
 from clip_courier import audio, masking, outbound, sftp
 from clip_courier.gpg_home import temporary_home
 from clip_courier.landing import Landing
+from clip_courier.leaks import LeakScan, Wanted, Watch
 from clip_courier.ledger import Batch, Ledger
 from clip_courier.model import MANIFEST, NightFolder, Root, silent, write_parquet, write_text
 from clip_courier.pgp import OPTIONS, SEALING, OwnKey, open_keyring
@@ -113,10 +114,19 @@ def delivery(folder: Path, port: int, *, is_read_back: bool) -> tuple[Vendor, Ni
         connections=1,
         is_read_back=is_read_back,
         refusals=lambda clips: {},
+        leak_scan=lambda night: LeakScan(watched()),
         clock=lambda: NOW,
         progress=silent,
     )
     return vendor, NightFolder(root, NIGHT), given
+
+
+def watched() -> Watch:
+    """As much as a night of some thousand clips is looked through for."""
+    wanted = Wanted()
+    random = np.random.default_rng(2)
+    wanted.add_values("clip_id", [f"clip-{n:016x}" for n in random.integers(1 << 60, size=20_000)])
+    return wanted.watch()
 
 
 def endpoint_of(folder: Path, port: int) -> sftp.SftpEndpoint:

@@ -21,7 +21,7 @@ from clip_courier.model import MANIFEST
 from clip_courier.redaction import Redactor
 from clip_courier.settings import load_settings
 from clip_courier_demo.hearing import Truth
-from clip_courier_demo.leaks import find_leaks, members, written_under
+from clip_courier_demo.leaks import find_leaks, members
 from clip_courier_demo.stage import Stage, write_vendor
 from clip_courier_demo.utterances import PUNCTUATION
 from conftest import NIGHT, NOW
@@ -66,12 +66,11 @@ def test_nothing_that_left_was_written_or_was_logged_names_anyone(
     for vendor in stage.vendors.values():
         vendor.work(truth, NOW)
     told += courier.returns().lines + courier.recall().lines + courier.status().lines
-    things = [("log", caplog.text.encode()), ("told", "\n".join(told).encode())]
-    things += list(written_under(stage.folder))
+    things: dict[str, bytes | str] = {"log": caplog.text, "told": "\n".join(told)}
     for batch_id, drop in drops(stage):
-        things += list(members(drop, batch_id))
-    assert len(things) > 100
-    assert find_leaks(canaries, things) == {}
+        things.update(members(drop, batch_id))
+    assert len(things) > 70
+    assert find_leaks(canaries, things, stage.folder) == {}
 
 
 def test_what_was_spoken_of_anyone_is_a_tone_in_what_left(stage: Stage, make_courier: Make, truth: Truth) -> None:

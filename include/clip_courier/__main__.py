@@ -37,7 +37,7 @@ VERBS = {
     "recall": "honour withdrawals: withhold, recall, forget",
     "status": "say where every batch is",
     "report": "write a page about a night, or a week: funnel, error rates, vendors, what was refused",
-    "verify": "prove the record: audit chain and crosswalks",
+    "verify": "prove the record: audit chain and crosswalks; with --leaks: that nothing identifying was written",
 }
 
 
@@ -83,9 +83,16 @@ def _run(asked: argparse.Namespace, progress: Progress) -> Outcome:
         "recall": lambda: courier.recall(asked.vendor),
         "status": lambda: courier.status(asked.night, asked.vendor),
         "report": lambda: courier.report(asked.week or Period.of_night(night)),
-        "verify": courier.verify,
+        "verify": lambda: _verify(asked, courier),
     }
     return verbs[asked.verb]()
+
+
+def _verify(asked: argparse.Namespace, courier: Courier) -> Outcome:
+    if not asked.leaks:
+        return courier.verify()
+    also = [*asked.also, *([asked.airflow_home] if asked.airflow_home else [])]
+    return courier.verify_leaks(asked.night, asked.vendor, also, asked.database)
 
 
 def _demo_world(asked: argparse.Namespace, progress: Progress) -> Outcome:
@@ -119,6 +126,8 @@ def _parser() -> argparse.ArgumentParser:
         when.add_argument("--night", type=_date, metavar="YYYY-MM-DD", help="default: today in UTC")
         if verb == "report":
             when.add_argument("--week", type=_week, metavar="YYYY-Www", help="an ISO week instead of a night")
+        if verb == "verify":
+            _add_leaks(one)
         one.add_argument("--vendor", metavar="NAME", help="default: every vendor")
         one.add_argument("--now", type=_moment, metavar="RFC3339", help="what is known and in force then; default: now")
         one.add_argument("--root", type=Path, metavar="DIR", help="default: CLIP_COURIER_ROOT or ./var")
@@ -132,6 +141,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     world.add_argument("--json", action="store_true", help="print the counts for machines")
     return parser
+
+
+def _add_leaks(verify: argparse.ArgumentParser) -> None:
+    verify.add_argument("--leaks", action="store_true", help="look for identifying values in all that was written")
+    verify.add_argument(
+        "--also", action="append", default=[], type=Path, metavar="PATH", help="with --leaks: another file or folder"
+    )
+    verify.add_argument("--airflow-home", type=Path, metavar="DIR", help="with --leaks: Airflow's logs and database")
+    verify.add_argument(
+        "--database", action="append", default=[], metavar="URL", help="with --leaks: a database, such as Airflow's"
+    )
 
 
 def _date(text: str) -> date:

@@ -6,17 +6,19 @@ imported by its verb: the process that delivers for hours carries none of them.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import asdict
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clip_courier import outbound, recalls, reports, selection
+from clip_courier import leaks, outbound, recalls, reports, selection
 from clip_courier.batch_files import overdue, read_crosswalk
 from clip_courier.disclosure import Gate
 from clip_courier.errors import (
@@ -24,8 +26,10 @@ from clip_courier.errors import (
     CourierError,
     CrosswalkMissing,
     GateClosed,
+    LeakFound,
     QueryFailed,
     ReturnOverdue,
+    ScanIncomplete,
     ServerUnreachable,
     VendorUnknown,
 )
@@ -33,6 +37,7 @@ from clip_courier.holdings import Holdings
 from clip_courier.landing import Landing
 from clip_courier.ledger import CANCELLED, RETURNED, WITH_VENDOR, Batch, Ledger, parse_stamp
 from clip_courier.model import (
+    BATCH_ID,
     Clock,
     Connection,
     Credentials,
@@ -48,6 +53,7 @@ from clip_courier.pgp import Keyring, OwnKey, open_keyring
 from clip_courier.pseudonyms import Pseudonyms, last_pseudonyms, pseudonyms_for
 from clip_courier.settings import Policy, Settings, Vendor
 from clip_courier.sftp import Drop, SftpEndpoint, connect
+from clip_courier.unpacking import Part, Unpacking
 
 if TYPE_CHECKING:
     from clip_courier.loading import Loading
@@ -159,6 +165,7 @@ class Courier:
         """
         folder = self._root.night(night)
         folder.require(folder.assigned, "manifest")
+        watch = self._watching()
 
         def one(each: Vendor) -> Outcome:
             self._check_gate(each)
@@ -175,6 +182,7 @@ class Courier:
                     is_read_back=self._is_read_back(each),
                     refusals=self._refusals,
                     gate=self._gate(),
+                    leak_scan=lambda night: leaks.LeakScan(watch(night)),
                     clock=self._clock,
                     progress=self._progress,
                 )
@@ -356,6 +364,77 @@ class Courier:
             is_new=False,
         )
 
+    def verify_leaks(
+        self,
+        night: date | None = None,
+        vendor: str | None = None,
+        also: Sequence[Path] = (),
+        databases: Sequence[str] = (),
+    ) -> Outcome:
+        """Look for identifying values in all that was written or shown; of one night, or for one vendor.
+
+        `also` are further files and folders, `databases` URLs of databases, such as Airflow's.
+
+        Raises:
+            LeakFound, ScanIncomplete: as failures of the outcome.
+        """
+
+        def places(unpacking: Unpacking) -> Iterator[Part]:
+            for path, name in self._shown_files(night, vendor):
+                yield from unpacking.file(path, name)
+            for other in also:
+                for path, name in leaks.files_under(other) if other.is_dir() else [(other, "")]:
+                    yield from unpacking.file(path, f"{other.name}/{name}".rstrip("/"))
+            for number, url in enumerate([*self._ledger_elsewhere(), *databases], start=1):
+                yield from unpacking.database(url, f"database {number}")
+
+        words = {word for folder in self._root.nights() for word in self._shown_words(folder)}
+        searched = leaks.search(leaks.everything(self._landing, words), places)
+        return _told_leaks(searched)
+
+    def _shown_files(self, night: date | None, vendor: str | None) -> Iterator[tuple[Path, str]]:
+        """Files under the root that are not private; with a night or vendor none that is another's alone."""
+        private = [self._root.crosswalk.name, *([p] if (p := self._landing_inside()) else [])]
+        for path, name in leaks.files_under(self._root.path, private):
+            parts = Path(name).parts
+            batches = [found["vendor"] for part in parts if (found := BATCH_ID.match(part.lstrip(".").split(".")[0]))]
+            if vendor is not None and any(other != vendor for other in batches):
+                continue
+            if night is not None and parts[0] in ("nights", "data_docs") and parts[1] != night.isoformat():
+                continue
+            yield path, name
+
+    def _landing_inside(self) -> str | None:
+        """The name of the landing zone where it lies right under the root."""
+        landing = Path(self._root.landing).absolute()
+        return landing.name if landing.parent == self._root.path.absolute() else None
+
+    def _ledger_elsewhere(self) -> list[str]:
+        """The ledger's database where it is no file under the root, which is looked through anyway."""
+        return [] if self._settings.ledger_url.startswith("sqlite") else [self._settings.ledger_url]
+
+    def _watching(self) -> Callable[[NightFolder], leaks.Watch]:
+        """What must not leave, read once for each night that a run delivers of."""
+        watches: dict[date, leaks.Watch] = {}
+        reading = Lock()
+
+        def watch(folder: NightFolder) -> leaks.Watch:
+            with reading:
+                if folder.night not in watches:
+                    columns = ["clip_id", "call_id", "audio_uri", "audio_sha256", "participants", "recorded_at"]
+                    files = [folder.selected, *sorted(folder.private.glob("*.crosswalk.parquet"))]
+                    rows = pa.concat_tables(pq.read_table(path, columns=columns) for path in files if path.exists())
+                    words = self._shown_words(folder)
+                    watches[folder.night] = leaks.for_night(self._landing, words, rows)
+                return watches[folder.night]
+
+        return watch
+
+    def _shown_words(self, folder: NightFolder) -> set[str]:
+        if not folder.vocabulary.exists():
+            return set()
+        return set(pq.read_table(folder.vocabulary, columns=["word"])["word"].to_pylist())
+
     def _accounted(self, batch: Batch) -> int:
         """The clips of a batch: each is in the crosswalk, or was recalled."""
         crosswalk = read_crosswalk(self._root.night(batch.night_date), batch.batch_id)
@@ -509,6 +588,34 @@ class Courier:
         if found not in ("content", "size"):
             raise ConnectionInvalid(f"connection {connection.conn_id}: extra.read_back must be content or size")
         return found == "content"
+
+
+def _told_leaks(searched: leaks.Searched) -> Outcome:
+    """Kind, place and number of each leak; never a value."""
+    found = sum(leak.count for leak in searched.leaks)
+    left_out = ", ".join(f"{reason} {count}" for reason, count in searched.not_looked_for.items())
+    counts: dict[str, object] = {
+        "files": searched.files,
+        "bytes": searched.scanned_bytes,
+        "values": searched.values,
+        "not_looked_for": searched.not_looked_for,
+        "hits": found,
+        "leaks": [asdict(leak) for leak in searched.leaks],
+        "unopened": searched.unopened,
+    }
+    outcome = Outcome("verify", counts, is_new=False)
+    for leak in searched.leaks:
+        where = ", ".join(part for part in (leak.place, leak.member, leak.column) if part)
+        outcome.say(f"verify: {leak.kind}, {leak.count} times, in {where}, from byte {leak.offset}")
+    outcome.say(
+        f"verify: {searched.values} identifying values looked for in {searched.files} places"
+        f" ({searched.scanned_bytes} bytes): {found} found; not looked for: {left_out}"
+    )
+    if searched.leaks:
+        first = searched.leaks[0]
+        outcome.failures.append(LeakFound(first.kind, first.place, first.column, found))
+    outcome.failures += [ScanIncomplete(f"{place} cannot be looked through") for place in searched.unopened]
+    return outcome
 
 
 def _number(connection: Connection, name: str, *, default: int, most: int) -> int:

@@ -119,6 +119,19 @@ class SealFailed(CourierError):
     """Run again; nothing was left behind. If it fails twice, look at the free disk and at the vendor's key."""
 
 
+class LeakFound(CourierError):
+    """Nothing of it left: see how the named kind of value came into the named member, mend that, and run again."""
+
+    def __init__(self, kind: str, member: str, column: str, count: int, where: str = "") -> None:
+        place = f"{member}, {column}" if column else member
+        super().__init__(f"{where}{count} identifying values, the first a {kind}, in {place}")
+        self.kind, self.member, self.column, self.count = kind, member, column, count
+
+
+class ScanIncomplete(CourierError):
+    """Remove or restore the named file, which could not be looked through to its end, and run again."""
+
+
 class AudioStoreDown(CourierError):
     """See to the store of the recordings (mount, network, login) and run again; no clip was left out for it."""
 

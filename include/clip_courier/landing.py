@@ -7,7 +7,7 @@ import errno
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -149,6 +149,24 @@ class Landing:
         """`consent_events` and `persons` alone; raises as `attached` does."""
         with self._attached(tables, self._people()):
             yield
+
+    def rows(
+        self, relation: str, oldest: date | None = None, leave_out: Collection[str] = ()
+    ) -> Iterator[pa.RecordBatch]:
+        """Every row with every column but those left out, file by file, whatever types they have.
+
+        Partitions before `oldest` are not read. Raises LandingUnreadable.
+        """
+        for file in self._list(relation):
+            if oldest is not None and file.partition is not None and file.partition < oldest:
+                continue
+            try:
+                with self._files.open_input_file(file.path) as stream:
+                    parquet = pq.ParquetFile(stream)
+                    wanted = [name for name in parquet.schema_arrow.names if name not in leave_out]
+                    yield from parquet.iter_batches(columns=wanted)
+            except (pa.ArrowException, OSError) as error:
+                raise LandingUnreadable(f"{self._relative(file.path)} is not a whole Parquet file") from error
 
     def audio(self, uri: str) -> bytes:
         """The bytes of a recording.

@@ -632,6 +632,24 @@ def _serialise_sqlite(engine: sa.Engine, wait_s: float) -> None:
         connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")
 
 
+def every_row(url: str) -> Iterator[tuple[str, list[str], list[sa.Row[Any]]]]:
+    """Every row of every table of any database, a thousand at a time: table, columns, rows as the driver gives them.
+
+    Raises:
+        LedgerUnavailable: it cannot be opened, or not be read to its end.
+    """
+    try:
+        engine = sa.create_engine(url)
+        with engine.connect().execution_options(stream_results=True) as connection:
+            for table in sa.inspect(connection).get_table_names():
+                found = connection.execute(sa.select(sa.text("*")).select_from(sa.table(table)))
+                while rows := list(found.fetchmany(1000)):
+                    yield table, list(found.keys()), rows
+        engine.dispose()
+    except (SQLAlchemyError, ImportError, ValueError, TypeError, AttributeError) as error:
+        raise LedgerUnavailable(f"a database cannot be read ({type(error).__name__})") from None
+
+
 def states_diagram() -> str:
     """The life cycle as a Mermaid state diagram and a table, in Markdown."""
     steps = [(a, b, why) for a, onward in STEPS.items() for b, why in onward.items()]

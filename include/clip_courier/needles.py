@@ -62,6 +62,7 @@ _UNSEEN = re.compile(
 )
 # With the letter before it, to which a mark may belong.
 _BEYOND_ASCII = re.compile(rb"[\x00-\x7f]?[\x80-\xff]+")
+_DIGIT = re.compile(r"\d")
 # Punctuation beyond ASCII that stands for a sign that is dropped.
 _SIGNS = re.compile("[\u2010-\u2015\u2212\u2018-\u201f\u2022\u2024-\u2027\u00b7\u2044\u2215\u3000-\u3003]")
 
@@ -97,7 +98,9 @@ def _folded_run(match: re.Match[bytes]) -> bytes:
 def _folded_bytes(octets: bytes) -> bytes:
     text = octets.decode("utf-8", "surrogateescape")
     plain = _SIGNS.sub("-", _UNSEEN.sub("", unicodedata.normalize("NFKC", text)))
-    return unicodedata.normalize("NFKC", plain.casefold()).encode("utf-8", "surrogateescape")
+    # Also the digits of other scripts.
+    plain = _DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), plain.casefold())
+    return unicodedata.normalize("NFKC", plain).encode("utf-8", "surrogateescape")
 
 
 def condensed(octets: bytes) -> bytes:
@@ -151,8 +154,8 @@ class _Tier:
 
     def _shared(self, words: NDArray[np.uint64]) -> Positions:
         """How many others have about the same bytes there."""
-        hashed = ((words & self._mask) * _MIX >> np.uint64(42)).astype(np.int64)
-        return np.bincount(hashed, minlength=1 << 22)[hashed]
+        hashed = ((words & self._mask) * _MIX >> np.uint64(64 - min(22, 3 + len(words).bit_length()))).astype(np.int64)
+        return np.bincount(hashed)[hashed]
 
     def _first(self, grams: NDArray[np.uint64]) -> NDArray[np.uint64]:
         return (grams * _MIX) >> self._shift

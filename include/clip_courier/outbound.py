@@ -32,14 +32,17 @@ from clip_courier.errors import (
     ConnectionLost,
     CourierError,
     CrosswalkMissing,
+    LeakFound,
     LeaseLost,
     LinkageTooHigh,
     RemoteConflict,
+    ScanIncomplete,
     SealFailed,
     TransferFailed,
 )
 from clip_courier.groups import Smallest
 from clip_courier.landing import Landing
+from clip_courier.leaks import LeakScan
 from clip_courier.ledger import CANCELLED, DELIVERED, MANIFESTED, RELEASED, SEALED, WAITING, Batch, Lease, Ledger
 from clip_courier.model import (
     KEY_NOTICE,
@@ -69,6 +72,15 @@ _AHEAD: Final = 3
 # Of the crosswalk; a row without what is to be silenced is not sent.
 _OF_SOUND: Final = ("clip_ref", "audio_uri", "audio_sha256", "flac_sha256", "silenced", "sound_key", "voice")
 _HELD_POLL_S: Final = 0.3
+_KEEPS_ONE_BACK: Final = (
+    LeakFound,
+    ScanIncomplete,
+    LinkageTooHigh,
+    RemoteConflict,
+    SealFailed,
+    CrosswalkMissing,
+    LeaseLost,
+)
 _README: Final = f"""Clip Courier batch, instructions version {INSTRUCTIONS_VERSION}
 
 manifest.parquet   one row a clip; manifest.json holds the counts and the SHA-256 of every other file here
@@ -93,8 +105,9 @@ delete_by with receipts/<batch_id>.<n>.json.pgp, signed and encrypted like a ret
 class Delivery:
     """What `deliver` needs for one vendor: its keys, its server, and the question whether a clip may still be heard.
 
-    `open_another` is a further connection, up to `connections`, if the vendor has one free; `is_read_back` has what
-    lies on the server compared with what was sent.
+    `leak_scan` begins to look through a batch of a night for what must not be in it. `open_another` is a further
+    connection, up to `connections`, if the vendor has one free; `is_read_back` has what lies on the server compared
+    with what was sent.
     """
 
     root: Root
@@ -108,6 +121,7 @@ class Delivery:
     is_read_back: bool
     refusals: Refusals
     gate: Gate
+    leak_scan: Callable[[NightFolder], LeakScan]
     clock: Clock
     progress: Progress
 
@@ -123,9 +137,9 @@ class _Unfit(Exception):
 def deliver(vendor: Vendor, night: NightFolder, given: Delivery) -> Outcome:
     """Bring every waiting batch of the vendor, of this night or an earlier one, to DELIVERED or CANCELLED.
 
-    What keeps one batch back (RemoteConflict, SealFailed, CrosswalkMissing, LeaseLost, LinkageTooHigh) is a failure of
-    the outcome; the next batch has its turn. A batch that another worker has in hand is waited for, and taken when that
-    one dies.
+    What keeps one batch back (LeakFound, ScanIncomplete, LinkageTooHigh, RemoteConflict, SealFailed, CrosswalkMissing,
+    LeaseLost) is a failure of the outcome; the next batch has its turn. A batch that another worker has in hand is
+    waited for, and taken when that one dies.
 
     Raises:
         KeyUnusable: before any work, when the vendor's key cannot be encrypted to today.
@@ -217,7 +231,7 @@ class _Round:
     def _one(self, sending: "_Sending") -> None:
         try:
             done = sending.run()
-        except (RemoteConflict, SealFailed, CrosswalkMissing, LeaseLost, LinkageTooHigh) as failed:
+        except _KEEPS_ONE_BACK as failed:
             log.error("batch %s: %s: %s", sending.batch_id, type(failed).__name__, failed)
             with self._telling:
                 self._outcome.failures.append(failed)
@@ -295,6 +309,7 @@ class _Sending:
         self._signature = self._sealed.with_name(f"{self._sealed.name}.sig")
         self._is_detached = vendor.signature == "detached"
         self._evidence: dict[str, object] = {}
+        self._leaks: LeakScan  # of what is being sealed: every byte of it that will be read by somebody
         self._is_fresh = False  # sealed by this very run, so that consent was asked a moment ago
         self.batch_id = batch.batch_id
         self.withheld = 0
@@ -320,7 +335,9 @@ class _Sending:
             return
         manifest, private, least = self._regrouped(rows, private)
         attack = attacked(self._folder, self._batch.batch_id, self._vendor.name, private, self._given.gate)
-        self._evidence = evidence(manifest, private, least, attack, self._given.gate)
+        self._leaks = self._given.leak_scan(self._folder)
+        told = evidence(manifest, private, least, attack, self._given.gate)
+        self._evidence = {**told, "leak_scan": self._leaks.result()}
         write_text(json.dumps(self._evidence) + "\n", self._folder.evidence(self._batch.batch_id))
         sealed = self._keyring.seal(
             lambda sink: self._write_tar(sink, manifest, private),
@@ -383,7 +400,7 @@ class _Sending:
         modified = datetime.combine(self._folder.night, time.min, UTC).timestamp()
         with ThreadPoolExecutor(_ENCODERS, "encode") as encoders:
             for name, content in {"manifest.json": header, **small}.items():
-                _add(sink, name, content, modified)
+                self._add(sink, name, content, modified)
             columns = private.select([name for name in _OF_SOUND if name in private.column_names])
             sources = (row for some in columns.to_batches(max_chunksize=256) for row in some.to_pylist())
             unfit: dict[str, str] = {}
@@ -391,14 +408,26 @@ class _Sending:
                 try:
                     flac = encoding.result()
                     if not unfit:
-                        _add(sink, f"audio/{source['clip_ref']}.flac", flac, modified)
+                        self._add(sink, f"audio/{source['clip_ref']}.flac", flac, modified)
                 except AudioUnusable as unusable:
                     # The others are still looked at, so that the batch is cut and sealed again once and not for each.
                     unfit[source["clip_ref"]] = unusable.reason
                 self._given.progress(f"sealing {self._batch.batch_id}", place, private.num_rows)
             if unfit:
                 raise _Unfit(unfit)
+        # The last gate: this raises while gpg waits for the end of its input, and then nothing is sealed.
+        self._leaks.take_content(self._ready(), f"{self._batch.batch_id}.ready.json")
+        self._leaks.check(f"batch {self._batch.batch_id}: ")
         sink.write(bytes(2 * tarfile.BLOCKSIZE))
+
+    def _add(self, sink: BinaryIO, name: str, content: bytes, modified: float) -> None:
+        """A member of the tar. `TarFile` itself would copy every byte several times, and remember every member."""
+        self._leaks.take_content(content, name)
+        member = tarfile.TarInfo(name)
+        member.size, member.mtime, member.mode = len(content), int(modified), 0o644
+        sink.write(member.tobuf(tarfile.USTAR_FORMAT))
+        sink.write(content)
+        sink.write(bytes(-len(content) % tarfile.BLOCKSIZE))
 
     def _flac(self, source: Mapping[str, str]) -> bytes:
         """The recording as the manifest describes it, without what may not be heard.
@@ -583,12 +612,3 @@ def _ahead(
         if len(under_way) > _AHEAD:
             yield under_way.popleft()
     yield from under_way
-
-
-def _add(sink: BinaryIO, name: str, content: bytes, modified: float) -> None:
-    """A member of the tar. `TarFile` itself would copy every byte several times, and remember every member."""
-    member = tarfile.TarInfo(name)
-    member.size, member.mtime, member.mode = len(content), int(modified), 0o644
-    sink.write(member.tobuf(tarfile.USTAR_FORMAT))
-    sink.write(content)
-    sink.write(bytes(-len(content) % tarfile.BLOCKSIZE))

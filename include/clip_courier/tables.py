@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -87,6 +87,18 @@ class Tables:
         except duckdb.Error as error:
             # DuckDB quotes the value that it could not use, so neither its text nor the cause goes on.
             raise QueryFailed(f"statement {statement}: {_safe(error)}") from None
+
+    def contents(self) -> Iterator[tuple[str, pa.RecordBatch]]:
+        """Every row of every table of the database, a batch at a time.
+
+        Raises:
+            QueryFailed: a table cannot be read.
+        """
+        try:
+            for schema, name in self._connection.sql("SELECT schema_name, table_name FROM duckdb_tables()").fetchall():
+                yield from ((name, batch) for batch in self._connection.table(f'"{schema}"."{name}"').to_arrow_reader())
+        except duckdb.Error as error:
+            raise QueryFailed(f"the tables of a database: {_safe(error)}") from None
 
 
 def _safe(error: duckdb.Error) -> str:

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from clip_courier_demo.airflow import Airflow, standalone
 from clip_courier_demo.hearing import read_truth
-from clip_courier_demo.leaks import find_leaks, members, read_canaries, written_under
+from clip_courier_demo.leaks import find_leaks, members, read_canaries
 from clip_courier_demo.stage import Stage, set_stage
 
 _SHOWN = {
@@ -175,11 +175,12 @@ def _show(stage: Stage, console: Console) -> None:
 def _prove(stage: Stage, console: Console) -> None:
     """Count the canaries in everything that left, was logged or is shown."""
     canaries = read_canaries(stage.folder / "world")
-    found = find_leaks(canaries, written_under(stage.folder))
+    drops: dict[str, bytes] = {}
     for vendor in stage.vendors.values():
         for ready in sorted((vendor.home / "outbound").glob("*.ready.json")):
             batch_id = ready.name.removesuffix(".ready.json")
-            found.update(find_leaks(canaries, members(vendor.take(batch_id), batch_id)))
+            drops.update(members(vendor.take(batch_id), batch_id))
+    found = find_leaks(canaries, drops, stage.folder)
     console.rule("what must not be seen")
     console.print(
         f"  {len(canaries)} planted names, ids, addresses and numbers looked for in every file: {len(found)} found"

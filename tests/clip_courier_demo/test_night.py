@@ -3,9 +3,9 @@
 The demonstration itself looks for the canaries (`leaks`), so the search is proven here first.
 """
 
-import base64
 import io
 import json
+import shutil
 import sqlite3
 import urllib.error
 import urllib.request
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from clip_courier.leaks import files_under
 from clip_courier_demo import leaks
 from clip_courier_demo.airflow import Airflow, standalone
 from clip_courier_demo.night import play_night
@@ -62,9 +63,8 @@ def test_play_night_tells_what_came_of_it(played: tuple[Path, str]) -> None:
 def test_play_night_leaves_no_canary_outside_the_private_places(played: tuple[Path, str]) -> None:
     folder, told = played
     canaries = leaks.read_canaries(folder / "world")
-    things = [*leaks.written_under(folder), ("what was printed", told.encode())]
-    assert len(things) > 50
-    assert leaks.find_leaks(canaries, things) == {}
+    assert len(list(files_under(folder, leaks.PRIVATE))) > 50
+    assert leaks.find_leaks(canaries, {"what was printed": told}, folder) == {}
 
 
 def test_play_night_stops_all_that_it_started(played: tuple[Path, str]) -> None:
@@ -106,13 +106,28 @@ def test_find_leaks_sees_a_canary_in_packed_files(tmp_path: Path, name: str) -> 
             connection.execute("CREATE TABLE kept AS SELECT * FROM rows")
     else:
         path.write_text(f"INFO {CANARY.upper()} spoke", encoding="utf-8")
-    assert leaks.find_leaks([CANARY], leaks.written_under(tmp_path))
-    assert not leaks.find_leaks([base64.b64encode(b"nobody").decode()], leaks.written_under(tmp_path))
+    assert set(leaks.find_leaks([CANARY], {}, tmp_path)) == {name}
+    assert leaks.find_leaks([CANARY[::-1]], {}, tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [("xcom", "value"), ("rendered_task_instance_fields", "rendered_fields"), ("log", "extra"), ("dag_run", "conf")],
+)
+def test_find_leaks_sees_a_canary_in_airflows_database(
+    played: tuple[Path, str], tmp_path: Path, table: str, column: str
+) -> None:
+    shutil.copy(played[0] / "airflow" / "airflow.db", tmp_path / "airflow.db")
+    told = json.dumps({"clip": f"{CANARY[:-1]}\u00e9"}) + "".join(f"\\u{ord(letter):04x}" for letter in CANARY)
+    with sqlite3.connect(tmp_path / "airflow.db") as metadata:
+        assert metadata.execute(f"UPDATE {table} SET {column} = ?", (told,)).rowcount > 0
+    found = leaks.find_leaks([CANARY], {}, tmp_path)
+    assert set(found) == {"airflow.db"}
 
 
 def test_find_leaks_sees_a_canary_in_a_file_name(tmp_path: Path) -> None:
     (tmp_path / f"{CANARY}.txt").touch()
-    assert leaks.find_leaks([CANARY], leaks.written_under(tmp_path))
+    assert len(leaks.find_leaks([CANARY], {}, tmp_path)) == 1
 
 
 def _read(path: Path) -> bytes:
