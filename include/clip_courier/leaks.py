@@ -22,7 +22,6 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import wordfreq
 from numpy.typing import NDArray
 
 from clip_courier import needles as needles_module
@@ -199,6 +198,9 @@ class Wanted:
 @lru_cache(maxsize=1)
 def _everyday() -> frozenset[str]:
     """English words: what we write ourselves, and pages and logs of others, consist of them."""
+    # Where it is used: the process that delivers asks only when products write words of their own.
+    import wordfreq
+
     return frozenset(wordfreq.top_n_list("en", _EVERYDAY_WORDS, wordlist="small"))
 
 
