@@ -434,8 +434,10 @@ def _masked(current: pa.Table, redactor: Redactor, pseudonyms: Pseudonyms) -> pa
 
 
 def _redacted(texts: pa.ChunkedArray, locales: pa.ChunkedArray, redactor: Redactor) -> pa.Array:
-    pairs = zip(texts.to_pylist(), locales.to_pylist(), strict=True)
-    return pa.array([None if text is None else redactor.redact(text, locale) for text, locale in pairs], pa.string())
+    pairs = list(zip(texts.to_pylist(), locales.to_pylist(), strict=True))
+    # People say many things more than once.
+    masked = {pair: redactor.redact(*pair) for pair in set(pairs) if pair[0] is not None}
+    return pa.array(map(masked.get, pairs), pa.string())
 
 
 def _with_hypothesis(current: pa.Table) -> pa.Table:
