@@ -88,6 +88,7 @@ class Landing:
         else:
             self._files, self._base = pafs.LocalFileSystem(), str(Path(location).absolute())
         self._is_local = isinstance(self._files, pafs.LocalFileSystem)
+        self._real_folder: Path | None = None
 
     @contextmanager
     def attached(self, tables: Tables, oldest: date) -> Iterator[int]:
@@ -229,7 +230,11 @@ class Landing:
         if not self._is_local:
             return path.startswith(folder + "/")
         try:
-            return Path(path).resolve().is_relative_to(Path(folder).resolve())
+            real = Path(path).resolve()
+            # What the folder was a moment ago is looked up anew only when it would keep a recording out.
+            if self._real_folder is None or not real.is_relative_to(self._real_folder):
+                self._real_folder = Path(folder).resolve()
+            return real.is_relative_to(self._real_folder)
         except (OSError, RuntimeError):
             # Links that lead in a circle lead nowhere.
             return False

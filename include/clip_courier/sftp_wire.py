@@ -276,9 +276,9 @@ class Wire:
         if not 5 <= length <= MAX_REPLY_BYTES:
             raise self._lose("it does not speak SFTP")
         packet = self._take(length)
-        return packet[0], paramiko.Message(packet[1:])
+        return packet[0], paramiko.Message(bytes(packet[1:]))
 
-    def _take(self, size: int) -> bytes:
+    def _take(self, size: int) -> memoryview:
         """The next bytes from the channel; received in large pieces, since paramiko moves its whole buffer at each."""
         if len(self._received) - self._used < size:
             parts = [self._received[self._used :]]
@@ -294,7 +294,7 @@ class Wire:
                     raise self._lose("it hung up")
             self._received, self._used = b"".join(parts), 0
         self._used += size
-        return self._received[self._used - size : self._used]
+        return memoryview(self._received)[self._used - size : self._used]
 
     def _lose(self, reason: str) -> Lost:
         self._lost = reason
