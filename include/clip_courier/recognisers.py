@@ -63,11 +63,11 @@ def _analysed(text: str, language: str) -> Iterator[tuple[int, int, str]]:
 
 
 def recased(text: str, language: str) -> str:
-    """The text of the same length with a capital for each word that may be a name, and for the first."""
-    words = text.split(" ")
-    return " ".join(
-        _capital(word) if place == 0 or _is_written_large(word, language) else word for place, word in enumerate(words)
-    )
+    """The text of the same length with a capital for each word that may be a name.
+
+    The first word has none for being the first: the French model takes most verbs at the beginning for places.
+    """
+    return " ".join(_capital(word) if _is_written_large(word, language) else word for word in text.split(" "))
 
 
 def _is_written_large(word: str, language: str) -> bool:
