@@ -108,6 +108,10 @@ class SealFailed(CourierError):
     """Run again; nothing was left behind. If it fails twice, look at the free disk and at the vendor's key."""
 
 
+class ModelMissing(CourierError):
+    """Run `bin/bootstrap`: it installs redaction's models, without which nothing leaves; none is fetched at work."""
+
+
 class AudioStoreDown(CourierError):
     """See to the store of the recordings (mount, network, login) and run again; no clip was left out for it."""
 
