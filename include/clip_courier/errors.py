@@ -132,6 +132,10 @@ class ScanIncomplete(CourierError):
     """Remove or restore the named file, which could not be looked through to its end, and run again."""
 
 
+class ModelMissing(CourierError):
+    """Run `bin/bootstrap`: it installs redaction's models, without which nothing leaves; none is fetched at work."""
+
+
 class AudioStoreDown(CourierError):
     """See to the store of the recordings (mount, network, login) and run again; no clip was left out for it."""
 

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from clip_courier import known_names as names
+from clip_courier.errors import ModelMissing
 from clip_courier.speech_patterns import ADDRESS, MASKS, NAME, NUMBER, WORD, core
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ def find(text: str, language: str) -> list[tuple[int, int, str]]:
 
     A recogniser writes no capitals, by which a model tells most names: so it also looks at a copy in which every word
     that may be a name has one.
+
+    Raises:
+        ModelMissing: the language's model is not installed.
     """
     return list(_find(text, language)) if knows(language) and text.strip() else []
 
@@ -63,11 +67,11 @@ def _analysed(text: str, language: str) -> Iterator[tuple[int, int, str]]:
 
 
 def recased(text: str, language: str) -> str:
-    """The text of the same length with a capital for each word that may be a name, and for the first."""
-    words = text.split(" ")
-    return " ".join(
-        _capital(word) if place == 0 or _is_written_large(word, language) else word for place, word in enumerate(words)
-    )
+    """The text of the same length with a capital for each word that may be a name.
+
+    The first word has none for being the first: the French model takes most verbs at the beginning for places.
+    """
+    return " ".join(_capital(word) if _is_written_large(word, language) else word for word in text.split(" "))
 
 
 def _is_written_large(word: str, language: str) -> bool:
@@ -100,7 +104,10 @@ def _engine(language: str) -> "AnalyzerEngine":
     kinds_of = NerModelConfiguration(model_to_presidio_entity_mapping=_LABELS, labels_to_ignore=_IGNORED)
     model = SpacyNlpEngine([{"lang_code": language, "model_name": _MODELS[language]}], kinds_of)
     # Not by its own load(), which downloads a model that is not there.
-    model.nlp = {language: spacy.load(_MODELS[language], exclude=_WITHOUT)}
+    try:
+        model.nlp = {language: spacy.load(_MODELS[language], exclude=_WITHOUT)}
+    except OSError as missing:
+        raise ModelMissing(f"model {_MODELS[language]} of redaction is not installed") from missing
     # Not its recogniser of e-mail, which fetches the list of top-level domains; addresses are found by their form.
     kinds = (CreditCardRecognizer, IbanRecognizer, IpRecognizer, PhoneRecognizer, SpacyRecognizer, UsSsnRecognizer)
     registry = RecognizerRegistry([kind(supported_language=language) for kind in kinds], supported_languages=[language])

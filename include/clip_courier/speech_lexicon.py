@@ -130,8 +130,8 @@ STREETS_COME_FIRST: Final = words_of("rue chemin impasse quai calle via rua stra
 PLACES: Final = words_of(
     "alley annex arcade ave bayou beach bend blvd bluff bottom branch bridge brook brooks burg bypass camp canyon cape"
     " causeway center centre circle circles cliff cliffs close club common commons corner corners course court courts"
-    " cove coves creek crest crossing crossroad ct curve dale dam divide dr drive drives estate estates expressway ext"
-    " extension extensions fall falls ferry field fields flat flats ford fords forest forge forges fork forks fort"
+    " cove coves creek crest crossing crossroad ct curve dale dam divide dr drive drives estate estates expressway "
+    "  fall falls ferry field fields flat flats ford fords forest forge forges fork forks fort"
     " freeway garden gardens gateway glen glens green greens grove groves harbor harbors haven heights highway hill"
     " hills hollow inlet island islands isle junction junctions key keys knoll knolls lake lakes land landing light"
     " lights ln loaf lock locks lodge loop mall manor manors meadow meadows mews mill mills mission motorway mount"
@@ -154,7 +154,7 @@ LIVING_CUES: Final = words_of("live lives lived living address located adresse w
 
 # What somebody says before a name; what follows is masked whatever it is.
 NAME_CUES: Final[tuple[tuple[str, ...], ...]] = (
-    *(("name", "is"), ("name's",), ("names",), ("surname", "is"), ("names", "are")),
+    *(("name", "is"), ("name", "was"), ("name's",), ("names",), ("surname", "is"), ("names", "are")),
     *(("name", "ist"), ("heiße",), ("heißt",)),
     *(("m'appelle",), ("s'appelle",), ("nom", "est"), ("prénom", "est"), ("nom", "c'est")),
     *(("नाम",),),
@@ -166,6 +166,7 @@ CALLS: Final = words_of(
 )
 GREETINGS: Final[tuple[tuple[str, ...], ...]] = (
     *(("dis", "à"), ("demande", "à"), ("ici",), ("c'est",)),
+    *(("call", "me"), ("calls", "me"), ("known", "as"), ("goes", "by")),
     *((word,) for word in sorted(CALLS)),
     *(("this", "is"), ("i", "am"), ("i'm",), ("hier", "spricht"), ("hier", "ist"), ("ich", "bin")),
 )

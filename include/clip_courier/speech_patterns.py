@@ -231,9 +231,12 @@ def _codes(text: _Text) -> Iterator[Span]:
         if bit & _LETTER_WORD and (text.has(place - 1, _LETTER) or text.has(place + 1, _LETTER)):
             belongs[place] = True
         end = text.follows(place + 1, lexicon.AS_IN) if bit & (_LETTER | _LETTER_WORD) else None
-        # "b for boy", but not "I for one".
-        if end is not None and end < len(belongs) and text.words[end].startswith(text.words[place]):
+        # "b as in boy", "b for boy", but not "I for one".
+        if end is None or end >= len(belongs):
+            continue
+        if end > place + 2 or text.words[end].startswith(text.words[place]):
             belongs[place : end + 1] = [True] * (end + 1 - place)
+            yield place, end + 1, WORD
     for start, end in _joined(belongs, [bool(bit & _FILLER) for bit in text.bits]):
         strong = sum(bool(bit & _STRONG) for bit in text.bits[start:end])
         letters = sum(bool(bit & (_LETTER | _LETTER_WORD)) for bit in text.bits[start:end])
@@ -365,7 +368,8 @@ def _numbered_places(text: _Text) -> Iterator[Span]:
         between = range(left + 1, right)
         if len(between) > _LONGEST_STREET or any(text.has(n, _FUNCTION) for n in between):
             continue
-        if any(text.has(n, _RARE | _STREET) or text.words[n] in lexicon.UNITS for n in between):
+        said = [n for n in between if not text.has(n, _FILLER | _LETTER)]
+        if any(text.has(n, _RARE | _STREET) or text.words[n] in lexicon.UNITS for n in said):
             yield _first_numeral(text, left), _end_of_address(text, right + 1), ADDRESS
 
 
@@ -393,7 +397,8 @@ def _introduced(text: _Text) -> Iterator[Span]:
             yield start, _end_of_name(text, start, _LONGEST_NAME, is_first_certain=True), NAME
         if bit & _GREETING and (start := text.follows(place, lexicon.GREETINGS)) is not None:
             # "I am late", "this is long": what one is called is not always a name.
-            expected = _LISTED | _UNKNOWN if text.words[place] in lexicon.CALLS else _MAY_BE_NAME
+            is_call = start == place + 1 and text.words[place] in lexicon.CALLS
+            expected = _LISTED | _UNKNOWN if is_call else _MAY_BE_NAME
             if text.has(start, expected) and not text.has(start, _FUNCTION):
                 yield start, _end_of_name(text, start, _LONGEST_NAME, is_first_certain=True), NAME
         if bit & _TITLE:
@@ -408,8 +413,8 @@ def _end_of_name(text: _Text, start: int, longest: int, *, is_first_certain: boo
         word = text.words[end]
         if word in MASKS and word != NAME:
             break
-        if word in lexicon.PARTICLES and end + 1 < len(text.words) and text.has(end + 1, _MAY_BE_NAME | _RARE):
-            end += 1
+        if word in lexicon.PARTICLES and text.has(behind := _behind_particles(text, end), _MAY_BE_NAME | _RARE):
+            end = behind
             continue
         is_certain = is_first_certain and count == 0
         if text.has(end, _FUNCTION | _NUMERAL) or not (is_certain or text.has(end, _MAY_BE_NAME | _LISTED | _RARE)):
@@ -444,9 +449,7 @@ def _name_before(text: _Text, start: int) -> int:
 
 
 def _name_behind(text: _Text, end: int) -> int:
-    place = end
-    while place < len(text.words) and text.words[place] in lexicon.PARTICLES:
-        place += 1
+    place = _behind_particles(text, end)
     # "Kate E Miles"
     if place == end and text.has(place, _LETTER | _LETTER_WORD) and text.has(place + 1, _MAY_BE_NAME):
         return place + 2
@@ -455,6 +458,12 @@ def _name_behind(text: _Text, end: int) -> int:
     # "Grace May has", not "Grace may come".
     is_no_verb = place == end and (end + 1 >= len(text.words) or text.words[end + 1] in lexicon.NO_BARE_VERBS)
     return place + 1 if is_no_verb and text.has(place, _GIVEN) else end
+
+
+def _behind_particles(text: _Text, place: int) -> int:
+    while place < len(text.words) and text.words[place] in lexicon.PARTICLES:
+        place += 1
+    return place
 
 
 def _capitalised(text: _Text) -> Iterator[Span]:

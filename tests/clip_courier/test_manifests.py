@@ -262,6 +262,15 @@ def test_manifest_describes_every_clip_truly(night: Night, landing: Path) -> Non
     assert {*texts["clip-000104"][0]["text"].split()} <= {NAME, NUMBER, WORD}
 
 
+def test_manifest_shows_each_vendor_as_much_as_its_file_says(night: Night, landing: Path) -> None:
+    said = [{"rank": 1, "text": "the light of Zoe Quandlebrook is orange", "confidence": 0.9, "engine": "e"}]
+    night.validated([row(n, landing, hypotheses=said) for n in range(120, 124)])
+    night.cut(AURORA, vendor("borealis", redaction="entities"))
+    shown = {name: {one["hypotheses"][0]["text"] for one in night.rows_of(name)} for name in ("aurora", "borealis")}
+    assert shown["borealis"] == {f"the light of {NAME} is orange"}
+    assert shown["aurora"] == {f"the light {WORD} {NAME} {WORD}"}
+
+
 def test_manifest_writes_no_raw_value_outside_the_crosswalk(night: Night, landing: Path) -> None:
     names = [f"Zoe Quandlebrook {n}" for n in range(4)]
     said = [

@@ -248,6 +248,8 @@ def test_redact_finds_no_canary_of_the_demo_world(session_stage: Stage, canaries
         ("she saw vincent van der berg there", "en-US", "she saw there"),
         # After what is said before a name.
         ("my name is uh stone", "en-US", "my name is uh"),
+        ("his name was prince", "en-US", "his name was"),
+        ("mit herrn von der leyen", "de-DE", "mit herrn"),
         ("ich heiße stein", "de-DE", "ich heiße"),
         ("guten tag frau stein", "de-DE", "guten tag frau"),
         ("je m'appelle pierre", "fr-FR", "je m'appelle"),
@@ -259,6 +261,7 @@ def test_redact_finds_no_canary_of_the_demo_world(session_stage: Stage, canaries
         ("the code is double u seven k", "en-US", "the code is"),
         ("the plate is bravo tango four niner two", "en-US", "the plate is"),
         ("b as in boy c as in car", "en-US", ""),
+        ("spelled with m for mother", "en-US", "spelled with"),
         ("call me at five five um five then zero one", "en-US", "call me at"),
         ("my pin is four two", "en-US", "my pin is"),
         ("i was born on may third nineteen eighty", "en-US", "i was born on"),
@@ -312,6 +315,7 @@ def test_no_language_calls_anybody_and_no_model_is_loaded_before_a_text() -> Non
         watched = ("socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.system", "os.posix_spawn")
         sys.addaudithook(lambda event, args: seen.append(event) if event in watched else None)
         from clip_courier import courier, recognisers
+        from clip_courier.errors import ModelMissing
         from clip_courier.redaction import Redactor
         assert not {"spacy", "presidio_analyzer"} & set(sys.modules)
         for locale in ("de-DE", "hi-IN", "xx", "fr-FR", "en-US"):
@@ -320,7 +324,7 @@ def test_no_language_calls_anybody_and_no_model_is_loaded_before_a_text() -> Non
         recognisers._MODELS["de"] = "de_core_news_sm"
         try:
             Redactor({}, "entities").redact("hallo", "de-DE")
-        except OSError:
+        except ModelMissing:
             pass
         else:
             raise SystemExit("a model that is not installed was used")
