@@ -4,10 +4,11 @@ It puts together what a vendor has from earlier (the crosswalks say), the groups
 """
 
 import json
+import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -19,12 +20,14 @@ import pyarrow.parquet as pq
 
 from clip_courier import groups, linkage, redaction
 from clip_courier.batch_files import read_crosswalk, rows_except
-from clip_courier.errors import LinkageTooHigh
+from clip_courier.errors import CrosswalkMissing, LinkageTooHigh
 from clip_courier.groups import BEFORE, Limits, Smallest
 from clip_courier.ledger import CANCELLED, WITH_VENDOR, Batch, Ledger
 from clip_courier.linkage import ATTACKED
 from clip_courier.model import Manifest, NightFolder, Refusals, Root, batch_id_of
 from clip_courier.settings import Disclosure
+
+log = logging.getLogger("clip_courier")
 
 SMALL_GROUP: Final = "small_group"
 # A clip shows nothing finer than a year, so what lies further back can share nothing with it.
@@ -90,8 +93,8 @@ def _before(folder: NightFolder, batch_id: str | None, vendor: str, short: pa.Ta
     for batch in _batches(folder, batch_id, gate):
         if batch.vendor != vendor or (batch.state not in WITH_VENDOR and batch.night_date != folder.night):
             continue
-        rows = read_crosswalk(gate.root.night(batch.night_date), batch.batch_id)
-        if _epoch(rows) is None or _epoch(rows) != epoch:
+        rows = _read(batch, gate)
+        if rows is None or _epoch(rows) is None or _epoch(rows) != epoch:
             continue
         parts.append(rows.filter(pc.is_in(_language(rows["locale"]), languages)))
     if not any(part.num_rows for part in parts):
@@ -100,6 +103,15 @@ def _before(folder: NightFolder, batch_id: str | None, vendor: str, short: pa.Ta
     rows = rows_except(rows, "clip_ref", gate.recalled()["clip_ref"].combine_chunks())
     rows = rows_except(rows, "clip_ref", pa.array(list(gate.refusals(rows)), pa.string()))
     return rows.select(BEFORE.names).cast(BEFORE)
+
+
+def _read(batch: Batch, gate: Gate, columns: list[str] | None = None) -> pa.Table | None:
+    """The crosswalk of another batch; None where it is damaged, for that is the other batch's failure."""
+    try:
+        return read_crosswalk(gate.root.night(batch.night_date), batch.batch_id, columns)
+    except CrosswalkMissing as missing:
+        log.warning("not looked at: %s", missing)
+        return None
 
 
 def _language(locales: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -126,16 +138,16 @@ def attacked(folder: NightFolder, batch_id: str, vendor: str, private: pa.Table,
         LinkageTooHigh: more persons than the policy allows are found again, beyond chance and beyond doubt.
     """
     languages = pc.unique(_language(private["shown_locale"]))
-    parts = [ATTACKED.empty_table()]
+    parts, unread = [ATTACKED.empty_table()], 0
     for batch in _batches(folder, batch_id, gate):
-        crosswalk = gate.root.night(batch.night_date)
-        rows = read_crosswalk(crosswalk, batch.batch_id, [*ATTACKED.names, "epoch"])
+        rows = _read(batch, gate, [*ATTACKED.names, "epoch"])
+        if rows is None or "shown_week" not in rows.column_names:
+            unread += 1
         # Within an epoch a vendor knows its speakers by their refs, and is meant to.
-        is_told = batch.vendor == vendor and _epoch(rows) == _epoch(private)
-        if not is_told and "shown_week" in rows.column_names:
+        elif batch.vendor != vendor or _epoch(rows) != _epoch(private):
             rows = rows.filter(pc.is_in(_language(rows["shown_locale"]), languages))
             parts.append(rows.select(ATTACKED.names).cast(ATTACKED))
-    found = linkage.attack(private, pa.concat_tables(parts))
+    found = replace(linkage.attack(private, pa.concat_tables(parts)), unread_batches=unread)
     if found.at_least > gate.policy.max_linkage:
         raise LinkageTooHigh(
             f"batch {batch_id}: at least {found.at_least:.0%} of its {found.persons} persons are found again in other"
@@ -167,6 +179,7 @@ def evidence(
         "smallest_group": least.persons,
         "smallest_group_clips": least.clips,
         "masks": _masks(manifest),
+        **_silenced(private),
         "linkage": {**asdict(attack), "max_linkage": gate.policy.max_linkage},
         "rules": rules(),
     }
@@ -183,6 +196,14 @@ def _masks(manifest: Manifest) -> dict[str, int]:
     said = pc.list_flatten(manifest.rows["hypotheses"])
     texts = pc.struct_field(said, "text").drop_null().to_pylist()
     return dict(sorted(Counter(_MASK.findall(" ".join(texts))).items()))
+
+
+def _silenced(private: pa.Table) -> dict[str, object]:
+    """In how many clips something was taken out of the sound, and how often; nothing where sound leaves as it was."""
+    if "silenced" not in private.column_names:
+        return {}
+    spans = pc.list_value_length(private["silenced"]).fill_null(0)
+    return {"silenced": {"clips": pc.sum(pc.greater(spans, 0)).as_py() or 0, "spans": pc.sum(spans).as_py() or 0}}
 
 
 def rules() -> dict[str, str]:

@@ -40,6 +40,7 @@ class Linkage:
 
     `at_least` is Wilson's lower bound with 95 % confidence: a handful of persons proves little. `shared_clips` are also
     with another vendor, by plan, and can be linked by their sound; their speakers have refs for that clip alone.
+    `unread_batches` could not be attacked with: their crosswalk is damaged, or of a version that noted less.
     """
 
     persons: int
@@ -47,6 +48,7 @@ class Linkage:
     shared_clips: int
     score: float
     at_least: float
+    unread_batches: int = 0
 
 
 def attack(batch: pa.Table, others: pa.Table) -> Linkage:

@@ -311,15 +311,15 @@ def _grouped(
     """The rows with what they show, decided once a night: a run that goes on after a crash decides nothing anew."""
     if not folder.shown(vendor.name).exists():
         found, _ = grouped(folder, None, vendor.name, rows, given.gate)
-        place = pc.index_in(rows["clip_key"], found["clip_key"].combine_chunks())
+        place = pc.index_in(rows["clip_id"], found["clip_id"].combine_chunks())
         columns = {name: found[name].take(place) for name in SHOWN.names}
-        write_parquet(pa.table({"clip_key": rows["clip_key"], **columns}), folder.shown(vendor.name))
+        write_parquet(pa.table({"clip_id": rows["clip_id"], **columns}), folder.shown(vendor.name))
     shown = pq.read_table(folder.shown(vendor.name))
     coarser = rung_counts(shown["rung"])
     if coarser:
         told = ", ".join(f"{name} {clips}" for name, clips in coarser.items())
         outcome.say(f"manifest: vendor {vendor.name}: shown coarser than recorded: {told}")
-    place = pc.index_in(rows["clip_key"], shown["clip_key"].combine_chunks())
+    place = pc.index_in(rows["clip_id"], shown["clip_id"].combine_chunks())
     for name in SHOWN.names:
         rows = rows.append_column(name, shown[name].take(place))
     is_alone = pc.is_null(rows["rung"])

@@ -448,6 +448,9 @@ class NightFolder:
         """What each clip shows of itself to its vendor, decided once a night; nothing where it is left out."""
         return self.private / f"{vendor}.shown.parquet"
 
+    def all_shown(self) -> list[Path]:
+        return sorted(self.private.glob("*.shown.parquet"))
+
     def evidence(self, batch_id: str) -> Path:
         """What was done to a batch before it was sealed, and what an attack on it found: counts, in JSON."""
         return self.public / "batches" / batch_id / "evidence.json"

@@ -290,7 +290,8 @@ def _forget_sample(folder: NightFolder, recalled: frozenset[str], refusals: Refu
     _note(folder, {clip_key: refused[clip_key] for clip_key in gone.values()})
     ids = pa.array([*recalled, *gone], pa.string())
     # The sample last: it is what the reasons were found by, should this break off.
-    return sum(_rewrite(path, "clip_id", ids) for path in (folder.assigned, folder.validated, folder.selected))
+    files = (*folder.all_shown(), folder.assigned, folder.validated, folder.selected)
+    return sum(_rewrite(path, "clip_id", ids) for path in files)
 
 
 def _note(folder: NightFolder, reasons: Mapping[str, str]) -> None:
