@@ -1,0 +1,258 @@
+"""What it costs to look for identifying values: speed and memory by how many they are, and the gate beside a sealing.
+
+    python benchmarks/leaks.py [--values 10000 100000 1000000 5000000] [--mib 32]
+
+Each contender runs in a process of its own, over the same bytes: logs and JSON that are full of other people's ids, a
+manifest in Parquet, and FLAC. MB/s are by CPU seconds. The contenders look for the values as they stand and for nothing
+else; ours for all forms of docs/leaks.md. Automata need `make bench`'s .venv-bench.
+"""
+
+import argparse
+import io
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent / "include"), str(HERE.parent / ".venv-bench")]
+
+from clip_courier import audio  # noqa: E402
+from clip_courier.leaks import LeakScan, Wanted, Watch  # noqa: E402
+
+MB = 1_000_000
+KINDS = ("person", "clip", "call", "consent", "sn", "sha256", "mail", "name", "uri", "phone")
+OTHERS = 99  # seed of the people that nobody looks for
+LINES = 200_000
+
+
+def cpu_s(who: int = resource.RUSAGE_SELF) -> float:
+    used = resource.getrusage(who)
+    return used.ru_utime + used.ru_stime
+
+
+def peak_mib(who: int = resource.RUSAGE_SELF) -> int:
+    return resource.getrusage(who).ru_maxrss >> 10
+
+
+def identifying(count: int, seed: int) -> dict[str, list[str]]:
+    """So many values of ten kinds."""
+    each = -(-count // len(KINDS))
+    random = np.random.default_rng(seed)
+    digits = random.bytes(each * 8 * 9).hex()
+    letters = "".join(np.array(list("abcdefghijklmnopqrstuvwxyz"))[random.integers(0, 26, each * 28)].tolist())
+    numbers = random.integers(10**8, 10**9, each).tolist()
+    values: dict[str, list[str]] = {kind: [] for kind in KINDS}
+    for n in range(each):
+        hexes, word = digits[n * 144 : n * 144 + 144], letters[n * 28 : n * 28 + 28]
+        for place, kind in enumerate(("person", "clip", "call", "consent", "sn")):
+            values[kind].append(f"{kind}-{hexes[place * 16 : place * 16 + 16]}")
+        values["sha256"].append(hexes[80:144])
+        values["mail"].append(f"{word[:6]}.{word[6:14]}@post.example")
+        values["name"].append(f"{word[14:20].title()} {word[20:28].title()}")
+        values["uri"].append(f"translator/de-DE/{word[:8]}-{hexes[100:112]}.wav")
+        values["phone"].append(f"+49-{numbers[n]:010}")
+    return values
+
+
+def haystacks(folder: Path, mib: int) -> None:
+    """Files to look through; nobody who is looked for is in them."""
+    size, other = mib << 20, identifying(LINES, OTHERS)
+    lines = [
+        f"2026-11-24T02:00:{n % 60:02d}.123Z INFO [courier.task] {other[KINDS[n % 10]][n // 10]} is done in {n} ms\n"
+        for n in range(LINES)
+    ]
+    text = "".join(lines).encode()
+    (folder / "ids.log").write_bytes((text * (size // len(text) + 1))[:size])
+    prose = (HERE.parent / "README.md").read_bytes() + (HERE.parent / "docs" / "decisions.md").read_bytes()
+    (folder / "prose.txt").write_bytes((prose * (size // len(prose) + 1))[:size])
+    rows = size // 400
+    random = np.random.default_rng(4)
+    ref = pa.array([f"{n:026x}" for n in random.integers(1 << 60, size=rows)])
+    said = pa.array([" ".join(lines[n % LINES][30:].split()[:9]) for n in range(rows)])
+    table = pa.table({"clip_ref": ref, "sha256": pa.array([h * 3 for h in ref.to_pylist()]), "said": said})
+    pq.write_table(table, folder / "manifest.parquet", compression="zstd")
+    noise = np.random.default_rng(1).normal(0, 1, size)
+    sound = np.convolve(noise, np.hanning(24), "same")
+    sound = (sound / np.abs(sound).max() * 20_000).astype(np.int16)[:, None]
+    (folder / "sound.flac").write_bytes(audio.to_flac(audio.Recording(sound, 16_000)))
+
+
+def watched(count: int) -> Watch:
+    wanted = Wanted()
+    for kind, values in identifying(count, 5).items():
+        wanted.add_values(kind, values)
+    return wanted.watch()
+
+
+# -- the contenders, each in a process of its own ----------------------------------------------------------------------
+
+
+def ours(count: int) -> Callable[[Path], int]:
+    watch = watched(count)
+
+    def scan(path: Path) -> int:
+        looking = LeakScan(watch)
+        looking.take_content(path.read_bytes(), path.name)
+        return sum(leak.count for leak in looking.leaks())
+
+    return scan
+
+
+def _plain(count: int) -> list[bytes]:
+    return [value.lower().encode() for values in identifying(count, 5).values() for value in values]
+
+
+def ahocorasick_rs(count: int) -> Callable[[Path], int]:
+    from ahocorasick_rs import BytesAhoCorasick
+
+    automaton = BytesAhoCorasick(_plain(count))
+    return lambda path: len(automaton.find_matches_as_indexes(path.read_bytes().lower()))
+
+
+def hyperscan(count: int) -> Callable[[Path], int]:
+    import hyperscan as hs
+
+    plain = _plain(count)
+    database = hs.Database(mode=hs.HS_MODE_BLOCK)
+    flags = [hs.HS_FLAG_CASELESS] * len(plain)
+    database.compile(expressions=plain, ids=list(range(len(plain))), elements=len(plain), flags=flags, literal=True)
+
+    def scan(path: Path) -> int:
+        found: list[int] = []
+        database.scan(path.read_bytes(), match_event_handler=lambda which, *_: found.append(which))
+        return len(found)
+
+    return scan
+
+
+def python_in(count: int) -> Callable[[Path], int]:
+    plain = _plain(count)
+
+    def scan(path: Path) -> int:
+        text = path.read_bytes().lower()[:MB]  # all of it would take hours
+        return sum(value in text for value in plain[:1000])
+
+    return scan
+
+
+CONTENDERS = {"ours": ours, "ahocorasick_rs": ahocorasick_rs, "hyperscan": hyperscan, "python": python_in}
+
+
+def run_one(name: str, count: int, folder: Path) -> None:
+    """Prints one line of JSON: MB/s by file, seconds to get ready, MiB at the peak."""
+    began = cpu_s()
+    scan = CONTENDERS[name](count)
+    told: dict[str, float] = {"ready_s": round(cpu_s() - began, 1)}
+    for path in sorted(folder.iterdir()):
+        began = cpu_s()
+        scan(path)
+        used = max(cpu_s() - began, 1e-6)
+        size = path.stat().st_size
+        if name == "python":
+            used *= count / 1000 * size / MB
+        told[path.name] = round(size / MB / used, 4 if name == "python" else 1)
+    print(json.dumps(told | {"peak_mib": peak_mib()}))
+
+
+def grep(program: list[str], count: int, folder: Path) -> dict[str, float]:
+    """A program that reads the values from a file."""
+    told: dict[str, float] = {}
+    with tempfile.NamedTemporaryFile(suffix=".values") as file:
+        Path(file.name).write_bytes(b"\n".join(_plain(count)))
+        for path in sorted(folder.iterdir()):
+            began = cpu_s(resource.RUSAGE_CHILDREN)
+            subprocess.run([*program, "-f", file.name, str(path)], stdout=subprocess.DEVNULL, check=False)
+            used = cpu_s(resource.RUSAGE_CHILDREN) - began
+            told[path.name] = round(path.stat().st_size / MB / used, 2)
+    return told | {"peak_mib": peak_mib(resource.RUSAGE_CHILDREN)}
+
+
+def compare(counts: list[int], mib: int, names: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        haystacks(folder, mib)
+        for path in sorted(folder.iterdir()):
+            print(f"  {path.name}: {path.stat().st_size / MB:.0f} MB")
+        for count in counts:
+            for name in names:
+                command = [sys.executable, __file__, "--one", name, str(count), text]
+                try:
+                    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+                    print(f"{count:>9} {name:<15} {done.stdout.strip() or done.stderr.strip()[-200:]}", flush=True)
+                except subprocess.TimeoutExpired:
+                    print(f"{count:>9} {name:<15} not done in 300 s", flush=True)
+            for program in (["grep", "-iF", "-a", "-c"], ["rg", "-iF", "-a", "-c"]):
+                if count <= 100_000 and os.access(f"/usr/bin/{program[0]}", os.X_OK):
+                    print(f"{count:>9} {program[0]:<15} {json.dumps(grep(program, count, folder))}", flush=True)
+
+
+# -- the gate ----------------------------------------------------------------------------------------------------------
+
+
+def gate(mib: int, clips: int, count: int) -> None:
+    """The same recordings decoded, encoded, signed and encrypted by gpg with and without the gate, in CPU seconds."""
+    from clip_courier.model import whole_file  # noqa: F401
+    from clip_courier.pgp import OwnKey, open_keyring
+    from clip_courier_demo.keys import make_key
+
+    frames = (mib << 20) // clips // 2
+    noise = np.random.default_rng(1).normal(0, 1, frames + clips * 16)
+    sound = np.convolve(noise, np.hanning(24), "same")
+    sound = (sound / np.abs(sound).max() * 20_000).astype(np.int16)
+    own, theirs = make_key("ours"), make_key("theirs")
+    began = cpu_s()
+    watch = watched(count)
+    print(f"  {watch.values} values, ready in {cpu_s() - began:.2f} CPU s")
+    both = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    for name in ("without", "with", "without", "with"):
+        began, ended = sum(map(cpu_s, both)), time.monotonic()
+
+        def write(sink: io.BufferedWriter, name: str = name) -> None:
+            scan = LeakScan(watch)
+            for n in range(clips):
+                flac = audio.to_flac(audio.Recording(sound[n * 16 : n * 16 + frames, None], 16_000))
+                if name == "with":
+                    scan.take_content(flac, f"audio/{n:032d}.flac")
+                sink.write(flac)
+            scan.check("batch: ")
+
+        with tempfile.TemporaryDirectory() as folder:
+            mine = OwnKey(own.fingerprint, own.private_key)
+            with open_keyring(mine, [theirs.public_key]) as keyring:
+                from datetime import UTC, datetime
+
+                keyring.seal(write, Path(folder, "out.pgp"), recipient=theirs.fingerprint, at=datetime.now(UTC))
+        used = sum(map(cpu_s, both)) - began
+        print(f"  {name:<8} the gate: {used:.2f} CPU s, {time.monotonic() - ended:.1f} s, {peak_mib()} MiB", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--values", type=int, nargs="+", default=[10_000, 100_000, 1_000_000, 5_000_000])
+    parser.add_argument("--mib", type=int, default=32)
+    parser.add_argument("--only", nargs="+", default=list(CONTENDERS))
+    parser.add_argument("--gate", action="store_true", help="only the gate")
+    parser.add_argument("--one", nargs=3)
+    asked = parser.parse_args()
+    if asked.one:
+        run_one(asked.one[0], int(asked.one[1]), Path(asked.one[2]))
+        return
+    if not asked.gate:
+        print("MB/s by CPU seconds, seconds to get ready, MiB at the peak")
+        compare(asked.values, asked.mib, asked.only)
+    print("sealing 512 MiB of 2,000 recordings")
+    gate(512, 2_000, 20_000)
+
+
+if __name__ == "__main__":
+    main()
