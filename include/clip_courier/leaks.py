@@ -30,7 +30,7 @@ from clip_courier import unpacking as unpacking_module
 from clip_courier.errors import LeakFound, ScanIncomplete
 from clip_courier.landing import Landing
 from clip_courier.model import CLIPS, CONSENT_EVENTS, PERSONS
-from clip_courier.needles import Needles, Search, Sighting, condensed, folded
+from clip_courier.needles import FORMS, Needles, Search, Sighting, condensed, folded
 from clip_courier.unpacking import NAME, Part, Unpacking, leaves
 
 # A random value of its class would stand in a text by chance less often than once in 2^16 places: below that, a hit
@@ -406,11 +406,13 @@ class LeakScan:
             raise ScanIncomplete(f"{where}{self._unpacking.unopened[0]} cannot be looked through")
 
     def result(self) -> dict[str, object]:
-        """For the evidence: what is looked for, what is not, and under which rules. No hit, or nothing is sealed."""
+        """For the evidence, which stands first in a batch: what every later byte is looked through for, what is not
+        looked for, in which forms, and under which rules. Of a batch that is sealed there is no hit."""
         return {
             "values": self.watch.values,
-            "kinds": list(self.watch.kinds),
             "not_looked_for": dict(self.watch.not_looked_for),
+            "forms": list(FORMS),
+            "covers": "names and contents of all members, and the ready file",
             "hits": 0,
             "rules": rules(),
         }

@@ -26,6 +26,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+# What is undone before strings are looked for; for the evidence.
+FORMS: Final = ("case", "NFKC", "signs and spaces", "UTF-16", "URL", "JSON", "HTML", "base64", "hex")
 # A longer string is looked for by its last so many bytes.
 LONGEST: Final = 256
 # Many small parts of a piece cost more than all of it.
