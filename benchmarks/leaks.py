@@ -28,7 +28,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "include"), str(HERE.parent / ".venv-bench")]
 
 from clip_courier import audio  # noqa: E402
-from clip_courier.leaks import LeakScan, Wanted, Watch  # noqa: E402
+from clip_courier.leaks import LeakScan, Wanted, Watch, search  # noqa: E402
 
 MB = 1_000_000
 KINDS = ("person", "clip", "call", "consent", "sn", "sha256", "mail", "name", "uri", "phone")
@@ -104,9 +104,7 @@ def ours(count: int) -> Callable[[Path], int]:
     watch = watched(count)
 
     def scan(path: Path) -> int:
-        looking = LeakScan(watch)
-        looking.take_content(path.read_bytes(), path.name)
-        return sum(leak.count for leak in looking.leaks())
+        return sum(leak.count for leak in search([watch], lambda unpacking: unpacking.file(path, path.name)).leaks)
 
     return scan
 

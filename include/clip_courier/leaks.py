@@ -9,13 +9,16 @@ The rules, and what they leave out, are docs/leaks.md.
 
 import hashlib
 import math
+import os
 import unicodedata
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +33,7 @@ from clip_courier import unpacking as unpacking_module
 from clip_courier.errors import LeakFound, ScanIncomplete
 from clip_courier.landing import Landing
 from clip_courier.model import CLIPS, CONSENT_EVENTS, PERSONS
-from clip_courier.needles import FORMS, Needles, Search, Sighting, condensed, folded
+from clip_courier.needles import FORMS, Needles, Search, Sighting, condensed, folded, is_text
 from clip_courier.unpacking import NAME, Part, Unpacking, leaves
 
 # A random value of its class would stand in a text by chance less often than once in 2^16 places: below that, a hit
@@ -366,19 +369,31 @@ def for_night(landing: Landing, harmless: Collection[str], clips: pa.Table) -> W
 
 # -- where it is looked for ------------------------------------------------------------------------------------
 
+_STREAMS: Final = ("text", "bytes", "sound")
+_Label = tuple[str, str, str]
 WITHHELD: Final = "(a file whose name identifies)"
 
 
 class LeakScan:
     """Looks through parts one after the other, as if they were one stream, and keeps what was found where."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Watch, pool: Executor | None = None) -> None:
         self.watch = watch
-        self._streams = {is_sound: _Stream(watch, is_sound=is_sound) for is_sound in (False, True)}
+        self._streams = {kind: _Stream(Search(watch.needles, is_sound=kind == "sound", pool=pool)) for kind in _STREAMS}
         self._unpacking = Unpacking()
+        # Kind and label → offset of the first, number.
+        self._found: dict[tuple[str, str, str, str], list[int]] = {}
 
     def take(self, part: Part) -> None:
-        self._streams[part.is_sound].take(part)
+        # What can be read and what cannot are not to be in one piece: of such a piece less is looked for.
+        first = next(part.pieces, b"")
+        kind = "sound" if part.is_sound else "text" if is_text(first) else "bytes"
+        self._note(self._streams[kind].take(part, first))
+
+    def _note(self, sightings: Iterable[tuple[Sighting, _Label, int]]) -> None:
+        for one, label, offset in sightings:
+            kind = self.watch.kinds[self.watch.kind_of[one.needle]]
+            self._found.setdefault((kind, *label), [offset, 0])[1] += 1
 
     def take_content(self, octets: bytes, place: str) -> None:
         """What is in memory, and everything that is packed in it."""
@@ -387,7 +402,9 @@ class LeakScan:
 
     def leaks(self) -> list[Leak]:
         """All that was found; the scan is over."""
-        return [leak for stream in self._streams.values() for leak in stream.end()]
+        for stream in self._streams.values():
+            self._note(stream.end())
+        return [Leak(*key, offset, count) for key, (offset, count) in self._found.items()]
 
     def check(self, where: str) -> None:
         """Nothing was found, and everything could be opened; the scan is over.
@@ -427,35 +444,29 @@ class _Stream:
 
     _BETWEEN: Final = b"\n\0\n"
 
-    def __init__(self, watch: Watch, *, is_sound: bool) -> None:
-        self._watch = watch
-        self._search = Search(watch.needles, is_sound=is_sound)
+    def __init__(self, search: Search) -> None:
+        self._search = search
         self._starts: list[int] = []
-        self._parts: list[tuple[str, str, str]] = []
-        self._found: dict[tuple[str, str, str, str], list[int]] = {}
+        self._labels: list[_Label] = []
 
     @property
     def scanned_bytes(self) -> int:
         return self._search.scanned_bytes
 
-    def take(self, part: Part) -> None:
+    def take(self, part: Part, first: bytes) -> Iterator[tuple[Sighting, _Label, int]]:
+        """Sightings by now, each with its part and its offset in it."""
         self._starts.append(self._search.scanned_bytes)
-        self._parts.append((part.place, part.member, part.column))
-        for piece in part.pieces:
-            self._note(self._search.feed(piece))
-        self._note(self._search.feed(self._BETWEEN))
+        self._labels.append((part.place, part.member, part.column))
+        for piece in chain([first], part.pieces, [self._BETWEEN]):
+            yield from self._placed(self._search.feed(piece))
 
-    def end(self) -> Iterator[Leak]:
-        self._note(self._search.end())
-        for (kind, place, member, column), (offset, count) in self._found.items():
-            yield Leak(kind, place, member, column, offset, count)
+    def end(self) -> Iterator[tuple[Sighting, _Label, int]]:
+        yield from self._placed(self._search.end())
 
-    def _note(self, sightings: Iterable[Sighting]) -> None:
+    def _placed(self, sightings: Iterable[Sighting]) -> Iterator[tuple[Sighting, _Label, int]]:
         for one in sightings:
             at = bisect_right(self._starts, one.offset) - 1
-            kind = self._watch.kinds[self._watch.kind_of[one.needle]]
-            entry = self._found.setdefault((kind, *self._parts[at]), [one.offset - self._starts[at], 0])
-            entry[1] += 1
+            yield one, self._labels[at], one.offset - self._starts[at]
 
 
 @dataclass(frozen=True)
@@ -477,28 +488,36 @@ def search(watches: Iterable[Watch], places: Callable[[Unpacking], Iterator[Part
     left_out: dict[str, int] = defaultdict(int)
     values = scanned = files = 0
     for watch in watches:
-        scan, unpacking = LeakScan(watch), Unpacking()
-        seen: set[tuple[str, str, str]] = set()
-        for part in places(unpacking):
-            label = (part.place, part.member, part.column)
-            if label not in seen:
-                seen.add(label)
-                octets = f"{part.member}\n{part.column}".encode("utf-8", "surrogateescape")
-                scan.take(Part(part.place, "", NAME, iter([octets])))
-            scan.take(part)
-        for leak in scan.leaks():
+        unpacking = Unpacking()
+        found, files, scanned = _look_for(watch, places(unpacking))
+        unopened.update(unpacking.unopened)
+        for leak in found:
             key = (leak.kind, leak.place, leak.member, leak.column)
             before = leaks.get(key)
             leaks[key] = replace(leak, count=leak.count + before.count) if before else leak
         for reason, count in watch.not_looked_for.items():
             left_out[reason] += count
-        values, files, scanned = values + watch.values, len({place for place, _, _ in seen}), scan.scanned_bytes
-        unopened.update(unpacking.unopened)
+        values += watch.values
     # What a name would tell is not told.
     named = {leak.place for leak in leaks.values() if leak.column == NAME}
     told = [replace(one, place=_alias(one.place), member="") if one.place in named else one for one in leaks.values()]
     hidden = sorted(_alias(place) if place.split(":")[0] in named else place for place in unopened)
     return Searched(told, hidden, dict(left_out), values, files, scanned)
+
+
+def _look_for(watch: Watch, parts: Iterator[Part]) -> tuple[list[Leak], int, int]:
+    """What is found of one watch; in how many places, and how many bytes, it was looked for."""
+    labels: set[_Label] = set()
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), "leaks") as pool:
+        scan = LeakScan(watch, pool)
+        for part in parts:
+            label = (part.place, part.member, part.column)
+            if label not in labels:
+                labels.add(label)
+                octets = f"{part.member}\n{part.column}".encode("utf-8", "surrogateescape")
+                scan.take(Part(part.place, "", NAME, iter([octets])))
+            scan.take(part)
+        return scan.leaks(), len({place for place, _, _ in labels}), scan.scanned_bytes
 
 
 def _alias(place: str) -> str:

@@ -16,7 +16,9 @@ import html.entities
 import re
 import unicodedata
 from bisect import bisect_left, bisect_right
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from operator import add
@@ -30,6 +32,8 @@ from numpy.typing import NDArray
 FORMS: Final = ("case", "NFKC", "signs and spaces", "UTF-16", "URL", "JSON", "HTML", "base64", "hex")
 # A longer string is looked for by its last so many bytes.
 LONGEST: Final = 256
+# Pieces that are looked through at the same time.
+_AHEAD: Final = 3
 # Many small parts of a piece cost more than all of it.
 _MOST_PARTS: Final = 8
 # In this form even the longest escape of the longest string is not cut by a border between two pieces.
@@ -250,16 +254,16 @@ class Needles:
     def sightings(self, octets: bytes, *, is_sound: bool = False) -> set[Sighting]:
         """Everything in a piece of a stream. Of compressed sound only the bytes themselves are looked through."""
         piece = _View(octets, int)
-        is_text = not is_sound and _is_text(octets)
-        found = set(self._anywhere(piece, shortest=0 if is_text else _CERTAIN_BYTES))
+        is_readable = not is_sound and is_text(octets)
+        found = set(self._anywhere(piece, shortest=0 if is_readable else _CERTAIN_BYTES))
         if is_sound:
             return found
-        if is_text:
+        if is_readable:
             found.update(self._alone(_without_zeros(piece)))
         plain = [piece]
-        for part, has_escapes in _marked(piece, is_text=is_text):
+        for part, has_escapes in _marked(piece, is_text=is_readable):
             unescaped = _rewritten(part, _ESCAPE, _character) if has_escapes else part
-            spelt = _rewritten(unescaped, _BEYOND_ASCII, _folded_run) if is_text else unescaped
+            spelt = _rewritten(unescaped, _BEYOND_ASCII, _folded_run) if is_readable else unescaped
             found.update(self._anywhere(spelt, shortest=0))
             found.update(self._alone(spelt))
             if has_escapes:
@@ -290,39 +294,50 @@ class Needles:
 class Search:
     """Looks through one stream; pieces of any size may be given, and what lies across their borders is found."""
 
-    def __init__(self, needles: Needles, *, is_sound: bool = False) -> None:
-        self._needles, self._is_sound = needles, is_sound
+    def __init__(self, needles: Needles, *, is_sound: bool = False, pool: Executor | None = None) -> None:
+        self._needles, self._is_sound, self._pool = needles, is_sound, pool
         self._waiting, self._length, self._base = [b""], 0, 0
+        self._under_way: deque[tuple[int, range, Future[set[Sighting]]]] = deque()
         self._seen: set[Sighting] = set()
         self.scanned_bytes = 0
 
     def feed(self, octets: bytes) -> Iterator[Sighting]:
-        """What is certain after this piece, with offsets from the beginning of the stream."""
+        """What is certain by now, with offsets from the beginning of the stream."""
         self._waiting.append(octets)
         self._length += len(octets)
         self.scanned_bytes += len(octets)
         if self._length >= PIECE_BYTES + OVERLAP:
             whole, start = b"".join(self._waiting), 0
             while len(whole) - start >= PIECE_BYTES + OVERLAP:
-                yield from self._look(whole[start : start + PIECE_BYTES + OVERLAP], is_last=False)
+                self._look(whole[start : start + PIECE_BYTES + OVERLAP], is_last=False)
+                yield from self._told(most_under_way=_AHEAD if self._pool else 0)
                 start += PIECE_BYTES
                 self._base += PIECE_BYTES
             self._waiting, self._length = [whole[start:]], len(whole) - start
 
     def end(self) -> Iterator[Sighting]:
         """The rest."""
-        yield from self._look(b"".join(self._waiting), is_last=True)
+        self._look(b"".join(self._waiting), is_last=True)
+        yield from self._told(most_under_way=0)
 
-    def _look(self, octets: bytes, *, is_last: bool) -> Iterator[Sighting]:
+    def _look(self, octets: bytes, *, is_last: bool) -> None:
         """What begins within half an overlap of a border is known whole by one of the two neighbours; by both, near
         the middle, so that it is told once."""
         half, near = OVERLAP // 2, 64
-        first = half - near if self._base else 0
-        last = len(octets) if is_last else len(octets) - half + near
-        found = self._needles.sightings(octets, is_sound=self._is_sound)
-        told = {Sighting(s.needle, s.offset + self._base) for s in found if first <= s.offset < last}
-        yield from sorted(told - self._seen, key=lambda s: (s.offset, s.needle))
-        self._seen = told
+        inside = range(half - near if self._base else 0, len(octets) if is_last else len(octets) - half + near)
+        if self._pool:
+            found = self._pool.submit(self._needles.sightings, octets, is_sound=self._is_sound)
+        else:
+            found = Future()
+            found.set_result(self._needles.sightings(octets, is_sound=self._is_sound))
+        self._under_way.append((self._base, inside, found))
+
+    def _told(self, most_under_way: int) -> Iterator[Sighting]:
+        while len(self._under_way) > most_under_way:
+            base, inside, found = self._under_way.popleft()
+            told = {Sighting(one.needle, one.offset + base) for one in found.result() if one.offset in inside}
+            yield from sorted(told - self._seen, key=lambda one: (one.offset, one.needle))
+            self._seen = told
 
 
 # -- the forms of a piece --------------------------------------------------------------------------------------
@@ -336,7 +351,7 @@ class _View:
     origin: Callable[[int], int]
 
 
-def _is_text(octets: bytes) -> bool:
+def is_text(octets: bytes) -> bool:
     """Whether it reads as UTF-8 or ASCII, zero bytes aside, which UTF-16 brings."""
     if octets.isascii():
         return True

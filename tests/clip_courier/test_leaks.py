@@ -316,6 +316,16 @@ def test_scan_of_sound_finds_values_in_it_and_in_its_metadata() -> None:
         assert (caught.value.kind, caught.value.member, caught.value.count) == ("person_id", "audio/a.flac", 1)
 
 
+def test_scan_finds_brief_and_foreign_names_beside_compressed_bytes() -> None:
+    """What can be read and what cannot lie in one stream, and less is looked for in what cannot."""
+    noise = np.random.default_rng(1).bytes(200_000)
+    for name in ("Zavilok", "Žaneta Müllerová"):
+        rows = pa.table({"said": [f"i am {name.upper()} hello"], "noise": [noise]})
+        scan = LeakScan(watch_of(name, kind="clips.name"))
+        scan.take_content(parquet(rows), "manifest.parquet")
+        assert ("said", 1) in [(leak.column, leak.count) for leak in scan.leaks()], name
+
+
 def test_deliver_stops_a_batch_that_names_someone(stage: Stage, make_courier: MakeCourier, tmp_path: Path) -> None:
     """A product team calls its product by a person's id, and products leave: for one vendor's languages only."""
     landing = landing_copy(stage, tmp_path / "landing")
