@@ -46,6 +46,10 @@ _BRIEF_BYTES: Final = 4
 _NUMERAL_DIGITS: Final = 9
 _BITS_OF_DIGIT, _BITS_OF_LETTER, _BITS_BEYOND_ASCII, _BITS_OF_IDEOGRAPH = math.log2(10), math.log2(26), 6.0, 9.0
 
+# Of so many values on, what all of them begin with is taken for a part of the form and not of the value.
+_FEW: Final = 16
+# Judged at once.
+_ROWS: Final = 1 << 18
 # Of one search at most so many values; more of them are looked for one after the other.
 MOST_VALUES: Final = 5_000_000
 
@@ -178,7 +182,9 @@ class Wanted:
             is_shown = self._is_shown(plain)
             made.leave_out("may_leave", int(np.count_nonzero(is_shown)))
             plain = plain.filter(pa.array(~is_shown))
-        made.add_ascii(plain, shared_bits, is_numeric=kind in self._numeric)
+        beginning = _beginning_of_all(plain) if len(plain) >= _FEW else 0
+        for start in range(0, len(plain), _ROWS):
+            made.add_ascii(plain.slice(start, _ROWS), shared_bits, beginning, is_numeric=kind in self._numeric)
         for value in values.filter(pc.invert(is_ascii)).to_pylist():
             if not is_id and folded(value.encode("utf-8")) in self._may_leave | self._harmless:
                 made.leave_out("may_leave", 1)
@@ -197,6 +203,14 @@ class Wanted:
             is_everyday = len(words) == 1 and words[0] in _everyday()
             is_shown[row] = is_everyday or all(word.encode("ascii") in self._harmless for word in words)
         return is_shown
+
+
+def _beginning_of_all(values: pa.Array) -> int:
+    """How many letters and digits all begin with, such as those of `person-`."""
+    ends = pc.min_max(values)
+    first, last = ends["min"].as_py(), ends["max"].as_py()
+    same = next((place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    return len(condensed(first[:same]))
 
 
 @lru_cache(maxsize=1)
@@ -235,20 +249,21 @@ class _Making:
     def leave_out(self, reason: str, count: int) -> None:
         self._not[reason] += count
 
-    def add_ascii(self, values: pa.Array, shared_bits: float, *, is_numeric: bool) -> None:
-        """Lower-case ASCII; judged all at once."""
-        if not len(values):
-            return
+    def add_ascii(self, values: pa.Array, shared_bits: float, beginning: int, *, is_numeric: bool) -> None:
+        """Lower-case ASCII, judged all at once; of each as much is looked for as is not the same in all of them."""
         flat, offsets = _flat(values)
-        bits = np.diff(np.concatenate([[0.0], np.cumsum(_BITS[flat], dtype=np.float64)])[offsets]) - shared_bits
         is_kept = _IS_KEPT[flat]
-        places = np.concatenate([[0], np.cumsum(is_kept)])[offsets]
-        digits = np.diff(np.concatenate([[0], np.cumsum(_IS_DIGIT[flat])])[offsets])
-        short = np.diff(places)
+        places = _sums(is_kept, offsets)
+        bare_flat, begins = flat[is_kept], places[:-1] + beginning
+        bits = np.diff(_sums(_BITS[flat], offsets)) - shared_bits
+        digits, short = np.diff(_sums(_IS_DIGIT[flat], offsets)), np.diff(places)
+        own_bits = np.diff(_sums(_BITS[bare_flat], np.column_stack([begins, places[1:]]).ravel()))[::2] - shared_bits
+        is_cut = (own_bits >= _TELLING_BITS) & (short - beginning >= _TELLING_BYTES)
+        is_looked_for = np.ones(len(bare_flat), np.bool_)
+        is_looked_for[(places[:-1][is_cut, None] + np.arange(beginning)).ravel()] = False
+        ends = np.concatenate([[0], np.cumsum(short - beginning * is_cut)]).astype(np.int32)
         bare = pa.Array.from_buffers(
-            pa.binary(),
-            len(values),
-            [None, pa.py_buffer(places.astype(np.int32)), pa.py_buffer(flat[is_kept])],
+            pa.binary(), len(values), [None, pa.py_buffer(ends), pa.py_buffer(bare_flat[is_looked_for])]
         )
         is_numeral = (digits == short) & (short >= _NUMERAL_DIGITS) & (bits >= _LEAST_BITS) & ~np.array(is_numeric)
         is_telling = is_numeral | ((bits >= _TELLING_BITS) & (short >= _TELLING_BYTES))
@@ -307,6 +322,11 @@ def _together(parts: list[tuple[pa.Array, NDArray[np.int32]]]) -> tuple[pa.Array
 
 def _joined(parts: list[NDArray], kind: type) -> NDArray:  # type: ignore[type-arg]
     return np.concatenate(parts) if parts else np.zeros(0, kind)
+
+
+def _sums(weights: NDArray, places: NDArray[np.int64]) -> NDArray:  # type: ignore[type-arg]
+    """Of all weights before each of the places."""
+    return np.concatenate([[0], np.cumsum(weights)])[places]
 
 
 def _flat(values: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -187,6 +187,12 @@ def test_watch_looks_for_extra_columns_of_any_shape() -> None:
     assert kinds == {"clips.deep.inner.mail", "clips.map.key", "clips.map.value", "clips.packed", "clips.number"}
 
 
+def test_search_finds_an_id_without_what_all_ids_begin_with() -> None:
+    ids = [f"person-{n:016x}" for n in np.random.default_rng(3).integers(1 << 60, size=1000).tolist()]
+    assert hits(f"who={ids[7].removeprefix('person-').upper()};".encode(), *ids) == 1
+    assert hits(b"who=person-0123;", *ids) == 0
+
+
 def test_search_finds_a_short_name_as_a_word_of_its_own_only() -> None:
     for text, expected in (("my name is ZAVILOK.", 1), ("zavilokation", 0), ("za%76ilok", 1), ("2zavilok", 0)):
         assert hits(text.encode(), "Zavilok", kind="clips.name") == expected, text
