@@ -91,6 +91,7 @@ _IS_CONTROL: Final = _table(bytes([*range(1, 9), *range(14, 32)]))
 _IS_BREAK: Final = _table(b"\r\n")
 _IS_ESCAPE: Final = _table(b"%&\\")
 _READABLE: Final = bytes(range(32, 127))
+_IS_READABLE: Final = _table(_READABLE + b"\0\t\r\n")
 _NIBBLE: Final = np.array([int(chr(b), 16) if b in _HEX else 0 for b in range(256)], dtype=np.uint8)
 
 
@@ -252,12 +253,12 @@ class Needles:
         self.count = len(telling) + len(brief)
 
     def sightings(self, octets: bytes, *, is_sound: bool = False) -> set[Sighting]:
-        """Everything in a piece of a stream. Of compressed sound only the bytes themselves are looked through."""
+        """Everything in a piece of a stream. Of compressed sound only runs that can be read are looked through."""
         piece = _View(octets, int)
-        is_readable = not is_sound and is_text(octets)
-        found = set(self._anywhere(piece, shortest=0 if is_readable else _CERTAIN_BYTES))
         if is_sound:
-            return found
+            return set(self._anywhere(_readable_runs(piece), shortest=_CERTAIN_BYTES))
+        is_readable = is_text(octets)
+        found = set(self._anywhere(piece, shortest=0 if is_readable else _CERTAIN_BYTES))
         if is_readable:
             found.update(self._alone(_without_zeros(piece)))
         plain = [piece]
@@ -372,6 +373,19 @@ def _is_whole_number(octets: bytes, first: int, last: int) -> bool:
     while first and octets[first - 1] == ord("0"):
         first -= 1
     return not octets[max(0, first - 1) : first].isdigit() and not octets[last + 1 : last + 2].isdigit()
+
+
+def _readable_runs(piece: _View) -> _View:
+    """Runs of at least eight bytes that are ASCII or, as in UTF-16, zero: in compressed sound there are few."""
+    octets = np.frombuffer(piece.octets, np.uint8)
+    runs = _IS_READABLE.take(octets)
+    for width in (1, 2, 4):  # then each stands for the eight from it on
+        runs = runs[:-width] & runs[width:]
+    begins = np.flatnonzero(runs)
+    kept = np.zeros(len(octets), np.bool_)
+    for place in range(_CERTAIN_BYTES):
+        kept[begins + place] = True
+    return _View(octets[kept].tobytes(), partial(_place_in_runs, piece, kept))
 
 
 def _without_zeros(piece: _View) -> _View:
