@@ -378,6 +378,8 @@ class Courier:
         Raises:
             LeakFound, ScanIncomplete: as failures of the outcome.
         """
+        if vendor is not None:
+            self._settings.vendor(vendor)
 
         def places(unpacking: Unpacking) -> Iterator[Part]:
             for path, name in self._shown_files(night, vendor):

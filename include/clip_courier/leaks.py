@@ -9,13 +9,16 @@ The rules, and what they leave out, are docs/leaks.md.
 
 import hashlib
 import math
+import os
 import unicodedata
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +32,7 @@ from clip_courier import unpacking as unpacking_module
 from clip_courier.errors import LeakFound, ScanIncomplete
 from clip_courier.landing import Landing
 from clip_courier.model import CLIPS, CONSENT_EVENTS, PERSONS
-from clip_courier.needles import Needles, Search, Sighting, condensed, folded
+from clip_courier.needles import FORMS, Needles, Search, Sighting, condensed, folded, is_text
 from clip_courier.unpacking import NAME, Part, Unpacking, leaves
 
 # A random value of its class would stand in a text by chance less often than once in 2^16 places: below that, a hit
@@ -42,6 +45,10 @@ _BRIEF_BYTES: Final = 4
 _NUMERAL_DIGITS: Final = 9
 _BITS_OF_DIGIT, _BITS_OF_LETTER, _BITS_BEYOND_ASCII, _BITS_OF_IDEOGRAPH = math.log2(10), math.log2(26), 6.0, 9.0
 
+# Of so many values on, what all of them begin with is taken for a part of the form and not of the value.
+_FEW: Final = 16
+# Judged at once.
+_ROWS: Final = 1 << 18
 # Of one search at most so many values; more of them are looked for one after the other.
 MOST_VALUES: Final = 5_000_000
 
@@ -174,7 +181,9 @@ class Wanted:
             is_shown = self._is_shown(plain)
             made.leave_out("may_leave", int(np.count_nonzero(is_shown)))
             plain = plain.filter(pa.array(~is_shown))
-        made.add_ascii(plain, shared_bits, is_numeric=kind in self._numeric)
+        beginning = _beginning_of_all(plain) if len(plain) >= _FEW else 0
+        for start in range(0, len(plain), _ROWS):
+            made.add_ascii(plain.slice(start, _ROWS), shared_bits, beginning, is_numeric=kind in self._numeric)
         for value in values.filter(pc.invert(is_ascii)).to_pylist():
             if not is_id and folded(value.encode("utf-8")) in self._may_leave | self._harmless:
                 made.leave_out("may_leave", 1)
@@ -193,6 +202,14 @@ class Wanted:
             is_everyday = len(words) == 1 and words[0] in _everyday()
             is_shown[row] = is_everyday or all(word.encode("ascii") in self._harmless for word in words)
         return is_shown
+
+
+def _beginning_of_all(values: pa.Array) -> int:
+    """How many letters and digits all begin with, such as those of `person-`."""
+    ends = pc.min_max(values)
+    first, last = ends["min"].as_py(), ends["max"].as_py()
+    same = next((place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    return len(condensed(first[:same]))
 
 
 @lru_cache(maxsize=1)
@@ -234,20 +251,21 @@ class _Making:
     def leave_out(self, reason: str, count: int) -> None:
         self._not[reason] += count
 
-    def add_ascii(self, values: pa.Array, shared_bits: float, *, is_numeric: bool) -> None:
-        """Lower-case ASCII; judged all at once."""
-        if not len(values):
-            return
+    def add_ascii(self, values: pa.Array, shared_bits: float, beginning: int, *, is_numeric: bool) -> None:
+        """Lower-case ASCII, judged all at once; of each as much is looked for as is not the same in all of them."""
         flat, offsets = _flat(values)
-        bits = np.diff(np.concatenate([[0.0], np.cumsum(_BITS[flat], dtype=np.float64)])[offsets]) - shared_bits
         is_kept = _IS_KEPT[flat]
-        places = np.concatenate([[0], np.cumsum(is_kept)])[offsets]
-        digits = np.diff(np.concatenate([[0], np.cumsum(_IS_DIGIT[flat])])[offsets])
-        short = np.diff(places)
+        places = _sums(is_kept, offsets)
+        bare_flat, begins = flat[is_kept], places[:-1] + beginning
+        bits = np.diff(_sums(_BITS[flat], offsets)) - shared_bits
+        digits, short = np.diff(_sums(_IS_DIGIT[flat], offsets)), np.diff(places)
+        own_bits = np.diff(_sums(_BITS[bare_flat], np.column_stack([begins, places[1:]]).ravel()))[::2] - shared_bits
+        is_cut = (own_bits >= _TELLING_BITS) & (short - beginning >= _TELLING_BYTES)
+        is_looked_for = np.ones(len(bare_flat), np.bool_)
+        is_looked_for[(places[:-1][is_cut, None] + np.arange(beginning)).ravel()] = False
+        ends = np.concatenate([[0], np.cumsum(short - beginning * is_cut)]).astype(np.int32)
         bare = pa.Array.from_buffers(
-            pa.binary(),
-            len(values),
-            [None, pa.py_buffer(places.astype(np.int32)), pa.py_buffer(flat[is_kept])],
+            pa.binary(), len(values), [None, pa.py_buffer(ends), pa.py_buffer(bare_flat[is_looked_for])]
         )
         is_numeral = (digits == short) & (short >= _NUMERAL_DIGITS) & (bits >= _LEAST_BITS) & ~np.array(is_numeric)
         is_telling = is_numeral | ((bits >= _TELLING_BITS) & (short >= _TELLING_BYTES))
@@ -306,6 +324,11 @@ def _together(parts: list[tuple[pa.Array, NDArray[np.int32]]]) -> tuple[pa.Array
 
 def _joined(parts: list[NDArray], kind: type) -> NDArray:  # type: ignore[type-arg]
     return np.concatenate(parts) if parts else np.zeros(0, kind)
+
+
+def _sums(weights: NDArray, places: NDArray[np.int64]) -> NDArray:  # type: ignore[type-arg]
+    """Of all weights before each of the places."""
+    return np.concatenate([[0], np.cumsum(weights)])[places]
 
 
 def _flat(values: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -368,19 +391,31 @@ def for_night(landing: Landing, harmless: Collection[str], clips: pa.Table) -> W
 
 # -- where it is looked for ------------------------------------------------------------------------------------
 
+_STREAMS: Final = ("text", "bytes", "sound")
+_Label = tuple[str, str, str]
 WITHHELD: Final = "(a file whose name identifies)"
 
 
 class LeakScan:
     """Looks through parts one after the other, as if they were one stream, and keeps what was found where."""
 
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Watch, pool: Executor | None = None) -> None:
         self.watch = watch
-        self._streams = {is_sound: _Stream(watch, is_sound=is_sound) for is_sound in (False, True)}
+        self._streams = {kind: _Stream(Search(watch.needles, is_sound=kind == "sound", pool=pool)) for kind in _STREAMS}
         self._unpacking = Unpacking()
+        # Kind and label → offset of the first, number.
+        self._found: dict[tuple[str, str, str, str], list[int]] = {}
 
     def take(self, part: Part) -> None:
-        self._streams[part.is_sound].take(part)
+        # What can be read and what cannot are not to be in one piece: of such a piece less is looked for.
+        first = next(part.pieces, b"")
+        kind = "sound" if part.is_sound else "text" if is_text(first) else "bytes"
+        self._note(self._streams[kind].take(part, first))
+
+    def _note(self, sightings: Iterable[tuple[Sighting, _Label, int]]) -> None:
+        for one, label, offset in sightings:
+            kind = self.watch.kinds[self.watch.kind_of[one.needle]]
+            self._found.setdefault((kind, *label), [offset, 0])[1] += 1
 
     def take_content(self, octets: bytes, place: str) -> None:
         """What is in memory, and everything that is packed in it."""
@@ -389,7 +424,9 @@ class LeakScan:
 
     def leaks(self) -> list[Leak]:
         """All that was found; the scan is over."""
-        return [leak for stream in self._streams.values() for leak in stream.end()]
+        for stream in self._streams.values():
+            self._note(stream.end())
+        return [Leak(*key, offset, count) for key, (offset, count) in self._found.items()]
 
     def check(self, where: str) -> None:
         """Nothing was found, and everything could be opened; the scan is over.
@@ -408,11 +445,13 @@ class LeakScan:
             raise ScanIncomplete(f"{where}{self._unpacking.unopened[0]} cannot be looked through")
 
     def result(self) -> dict[str, object]:
-        """For the evidence: what is looked for, what is not, and under which rules. No hit, or nothing is sealed."""
+        """For the evidence, which stands first in a batch: what every later byte is looked through for, what is not
+        looked for, in which forms, and under which rules. Of a batch that is sealed there is no hit."""
         return {
             "values": self.watch.values,
-            "kinds": len(self.watch.kinds),  # their names are those of columns that we do not know
             "not_looked_for": dict(self.watch.not_looked_for),
+            "forms": list(FORMS),
+            "covers": "names and contents of all members, and the ready file",
             "hits": 0,
             "rules": rules(),
         }
@@ -427,35 +466,29 @@ class _Stream:
 
     _BETWEEN: Final = b"\n\0\n"
 
-    def __init__(self, watch: Watch, *, is_sound: bool) -> None:
-        self._watch = watch
-        self._search = Search(watch.needles, is_sound=is_sound)
+    def __init__(self, search: Search) -> None:
+        self._search = search
         self._starts: list[int] = []
-        self._parts: list[tuple[str, str, str]] = []
-        self._found: dict[tuple[str, str, str, str], list[int]] = {}
+        self._labels: list[_Label] = []
 
     @property
     def scanned_bytes(self) -> int:
         return self._search.scanned_bytes
 
-    def take(self, part: Part) -> None:
+    def take(self, part: Part, first: bytes) -> Iterator[tuple[Sighting, _Label, int]]:
+        """Sightings by now, each with its part and its offset in it."""
         self._starts.append(self._search.scanned_bytes)
-        self._parts.append((part.place, part.member, part.column))
-        for piece in part.pieces:
-            self._note(self._search.feed(piece))
-        self._note(self._search.feed(self._BETWEEN))
+        self._labels.append((part.place, part.member, part.column))
+        for piece in chain([first], part.pieces, [self._BETWEEN]):
+            yield from self._placed(self._search.feed(piece))
 
-    def end(self) -> Iterator[Leak]:
-        self._note(self._search.end())
-        for (kind, place, member, column), (offset, count) in self._found.items():
-            yield Leak(kind, place, member, column, offset, count)
+    def end(self) -> Iterator[tuple[Sighting, _Label, int]]:
+        yield from self._placed(self._search.end())
 
-    def _note(self, sightings: Iterable[Sighting]) -> None:
+    def _placed(self, sightings: Iterable[Sighting]) -> Iterator[tuple[Sighting, _Label, int]]:
         for one in sightings:
             at = bisect_right(self._starts, one.offset) - 1
-            kind = self._watch.kinds[self._watch.kind_of[one.needle]]
-            entry = self._found.setdefault((kind, *self._parts[at]), [one.offset - self._starts[at], 0])
-            entry[1] += 1
+            yield one, self._labels[at], one.offset - self._starts[at]
 
 
 @dataclass(frozen=True)
@@ -477,28 +510,36 @@ def search(watches: Iterable[Watch], places: Callable[[Unpacking], Iterator[Part
     left_out: dict[str, int] = defaultdict(int)
     values = scanned = files = 0
     for watch in watches:
-        scan, unpacking = LeakScan(watch), Unpacking()
-        seen: set[tuple[str, str, str]] = set()
-        for part in places(unpacking):
-            label = (part.place, part.member, part.column)
-            if label not in seen:
-                seen.add(label)
-                octets = f"{part.member}\n{part.column}".encode("utf-8", "surrogateescape")
-                scan.take(Part(part.place, "", NAME, iter([octets])))
-            scan.take(part)
-        for leak in scan.leaks():
+        unpacking = Unpacking()
+        found, files, scanned = _look_for(watch, places(unpacking))
+        unopened.update(unpacking.unopened)
+        for leak in found:
             key = (leak.kind, leak.place, leak.member, leak.column)
             before = leaks.get(key)
             leaks[key] = replace(leak, count=leak.count + before.count) if before else leak
         for reason, count in watch.not_looked_for.items():
             left_out[reason] += count
-        values, files, scanned = values + watch.values, len({place for place, _, _ in seen}), scan.scanned_bytes
-        unopened.update(unpacking.unopened)
+        values += watch.values
     # What a name would tell is not told.
     named = {leak.place for leak in leaks.values() if leak.column == NAME}
     told = [replace(one, place=_alias(one.place), member="") if one.place in named else one for one in leaks.values()]
     hidden = sorted(_alias(place) if place.split(":")[0] in named else place for place in unopened)
     return Searched(told, hidden, dict(left_out), values, files, scanned)
+
+
+def _look_for(watch: Watch, parts: Iterator[Part]) -> tuple[list[Leak], int, int]:
+    """What is found of one watch; in how many places, and how many bytes, it was looked for."""
+    labels: set[_Label] = set()
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), "leaks") as pool:
+        scan = LeakScan(watch, pool)
+        for part in parts:
+            label = (part.place, part.member, part.column)
+            if label not in labels:
+                labels.add(label)
+                octets = f"{part.member}\n{part.column}".encode("utf-8", "surrogateescape")
+                scan.take(Part(part.place, "", NAME, iter([octets])))
+            scan.take(part)
+        return scan.leaks(), len({place for place, _, _ in labels}), scan.scanned_bytes
 
 
 def _alias(place: str) -> str:

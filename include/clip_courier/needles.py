@@ -16,7 +16,9 @@ import html.entities
 import re
 import unicodedata
 from bisect import bisect_left, bisect_right
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from operator import add
@@ -26,8 +28,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+# What is undone before strings are looked for; for the evidence.
+FORMS: Final = ("case", "NFKC", "signs and spaces", "UTF-16", "URL", "JSON", "HTML", "base64", "hex")
 # A longer string is looked for by its last so many bytes.
 LONGEST: Final = 256
+# Pieces that are looked through at the same time.
+_AHEAD: Final = 3
+# Many small parts of a piece cost more than all of it.
+_MOST_PARTS: Final = 8
 # In this form even the longest escape of the longest string is not cut by a border between two pieces.
 OVERLAP: Final = 32 * LONGEST
 PIECE_BYTES: Final = 1 << 20
@@ -82,6 +90,8 @@ _IS_ODD: Final = _table(bytes([*range(1, 9), *range(14, 32), *range(127, 256)]))
 _IS_CONTROL: Final = _table(bytes([*range(1, 9), *range(14, 32)]))
 _IS_BREAK: Final = _table(b"\r\n")
 _IS_ESCAPE: Final = _table(b"%&\\")
+_READABLE: Final = bytes(range(32, 127))
+_IS_READABLE: Final = _table(_READABLE + b"\0\t\r\n")
 _NIBBLE: Final = np.array([int(chr(b), 16) if b in _HEX else 0 for b in range(256)], dtype=np.uint8)
 
 
@@ -243,24 +253,24 @@ class Needles:
         self.count = len(telling) + len(brief)
 
     def sightings(self, octets: bytes, *, is_sound: bool = False) -> set[Sighting]:
-        """Everything in a piece of a stream. Of compressed sound only the bytes themselves are looked through."""
+        """Everything in a piece of a stream. Of compressed sound only runs that can be read are looked through."""
         piece = _View(octets, int)
-        is_text = not is_sound and _is_text(octets)
-        found = set(self._anywhere(piece, shortest=0 if is_text else _CERTAIN_BYTES))
         if is_sound:
-            return found
-        if is_text:
+            return set(self._anywhere(_readable_runs(piece), shortest=_CERTAIN_BYTES))
+        is_readable = is_text(octets)
+        found = set(self._anywhere(piece, shortest=0 if is_readable else _CERTAIN_BYTES))
+        if is_readable:
             found.update(self._alone(_without_zeros(piece)))
         plain = [piece]
-        for part, has_escapes in _marked(piece, is_text=is_text):
+        for part, has_escapes in _marked(piece, is_text=is_readable):
             unescaped = _rewritten(part, _ESCAPE, _character) if has_escapes else part
-            spelt = _rewritten(unescaped, _BEYOND_ASCII, _folded_run)
+            spelt = _rewritten(unescaped, _BEYOND_ASCII, _folded_run) if is_readable else unescaped
             found.update(self._anywhere(spelt, shortest=0))
             found.update(self._alone(spelt))
             if has_escapes:
                 plain.append(unescaped)
         for view in plain:
-            for decoded in (*_from_base64(view), *_from_hex(view)):
+            for decoded in _decoded(view):
                 found.update(self._anywhere(decoded, shortest=_CERTAIN_BYTES))
         return found
 
@@ -285,39 +295,50 @@ class Needles:
 class Search:
     """Looks through one stream; pieces of any size may be given, and what lies across their borders is found."""
 
-    def __init__(self, needles: Needles, *, is_sound: bool = False) -> None:
-        self._needles, self._is_sound = needles, is_sound
+    def __init__(self, needles: Needles, *, is_sound: bool = False, pool: Executor | None = None) -> None:
+        self._needles, self._is_sound, self._pool = needles, is_sound, pool
         self._waiting, self._length, self._base = [b""], 0, 0
+        self._under_way: deque[tuple[int, range, Future[set[Sighting]]]] = deque()
         self._seen: set[Sighting] = set()
         self.scanned_bytes = 0
 
     def feed(self, octets: bytes) -> Iterator[Sighting]:
-        """What is certain after this piece, with offsets from the beginning of the stream."""
+        """What is certain by now, with offsets from the beginning of the stream."""
         self._waiting.append(octets)
         self._length += len(octets)
         self.scanned_bytes += len(octets)
         if self._length >= PIECE_BYTES + OVERLAP:
             whole, start = b"".join(self._waiting), 0
             while len(whole) - start >= PIECE_BYTES + OVERLAP:
-                yield from self._look(whole[start : start + PIECE_BYTES + OVERLAP], is_last=False)
+                self._look(whole[start : start + PIECE_BYTES + OVERLAP], is_last=False)
+                yield from self._told(most_under_way=_AHEAD if self._pool else 0)
                 start += PIECE_BYTES
                 self._base += PIECE_BYTES
             self._waiting, self._length = [whole[start:]], len(whole) - start
 
     def end(self) -> Iterator[Sighting]:
         """The rest."""
-        yield from self._look(b"".join(self._waiting), is_last=True)
+        self._look(b"".join(self._waiting), is_last=True)
+        yield from self._told(most_under_way=0)
 
-    def _look(self, octets: bytes, *, is_last: bool) -> Iterator[Sighting]:
+    def _look(self, octets: bytes, *, is_last: bool) -> None:
         """What begins within half an overlap of a border is known whole by one of the two neighbours; by both, near
         the middle, so that it is told once."""
         half, near = OVERLAP // 2, 64
-        first = half - near if self._base else 0
-        last = len(octets) if is_last else len(octets) - half + near
-        found = self._needles.sightings(octets, is_sound=self._is_sound)
-        told = {Sighting(s.needle, s.offset + self._base) for s in found if first <= s.offset < last}
-        yield from sorted(told - self._seen, key=lambda s: (s.offset, s.needle))
-        self._seen = told
+        inside = range(half - near if self._base else 0, len(octets) if is_last else len(octets) - half + near)
+        if self._pool:
+            found = self._pool.submit(self._needles.sightings, octets, is_sound=self._is_sound)
+        else:
+            found = Future()
+            found.set_result(self._needles.sightings(octets, is_sound=self._is_sound))
+        self._under_way.append((self._base, inside, found))
+
+    def _told(self, most_under_way: int) -> Iterator[Sighting]:
+        while len(self._under_way) > most_under_way:
+            base, inside, found = self._under_way.popleft()
+            told = {Sighting(one.needle, one.offset + base) for one in found.result() if one.offset in inside}
+            yield from sorted(told - self._seen, key=lambda one: (one.offset, one.needle))
+            self._seen = told
 
 
 # -- the forms of a piece --------------------------------------------------------------------------------------
@@ -331,8 +352,10 @@ class _View:
     origin: Callable[[int], int]
 
 
-def _is_text(octets: bytes) -> bool:
+def is_text(octets: bytes) -> bool:
     """Whether it reads as UTF-8 or ASCII, zero bytes aside, which UTF-16 brings."""
+    if octets.isascii():
+        return True
     if np.count_nonzero(_IS_ODD[np.frombuffer(octets, np.uint8)]) * 20 <= len(octets):
         return True
     try:
@@ -352,6 +375,19 @@ def _is_whole_number(octets: bytes, first: int, last: int) -> bool:
     return not octets[max(0, first - 1) : first].isdigit() and not octets[last + 1 : last + 2].isdigit()
 
 
+def _readable_runs(piece: _View) -> _View:
+    """Runs of at least eight bytes that are ASCII or, as in UTF-16, zero: in compressed sound there are few."""
+    octets = np.frombuffer(piece.octets, np.uint8)
+    runs = _IS_READABLE.take(octets)
+    for width in (1, 2, 4):  # then each stands for the eight from it on
+        runs = runs[:-width] & runs[width:]
+    begins = np.flatnonzero(runs)
+    kept = np.zeros(len(octets), np.bool_)
+    for place in range(_CERTAIN_BYTES):
+        kept[begins + place] = True
+    return _View(octets[kept].tobytes(), partial(_place_in_runs, piece, kept))
+
+
 def _without_zeros(piece: _View) -> _View:
     if b"\0" not in piece.octets:
         return piece
@@ -362,9 +398,12 @@ def _without_zeros(piece: _View) -> _View:
 def _marked(piece: _View, *, is_text: bool) -> Iterator[tuple[_View, bool]]:
     """The parts of a piece around escapes and, in text, around letters beyond ASCII; whether there are escapes."""
     octets = np.frombuffer(piece.octets, np.uint8)
-    signs = np.flatnonzero(_IS_ESCAPE[octets])
+    signs = np.flatnonzero(_IS_ESCAPE.take(octets))
     escapes = [at for at in signs.tolist() if _ESCAPE.match(piece.octets, at)]
-    beyond = np.flatnonzero(octets >= 128) if is_text else np.empty(0, np.int64)
+    if not is_text:
+        escapes = [at for at in escapes if _is_in_text(piece.octets, at)]
+    has_letters = is_text and not piece.octets.isascii()
+    beyond = np.flatnonzero(octets >= 128) if has_letters else np.empty(0, np.int64)
     places = np.sort(np.concatenate([np.array(escapes, np.int64), beyond]))
     if not len(places):
         return
@@ -372,10 +411,19 @@ def _marked(piece: _View, *, is_text: bool) -> Iterator[tuple[_View, bool]]:
     is_first = np.concatenate([[True], np.diff(places) > 2 * reach])
     begins = places[is_first]
     ends = places[np.concatenate([is_first[1:], [True]])]
+    if len(begins) > _MOST_PARTS:
+        begins, ends = begins[:1], ends[-1:]
     for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
         start = max(0, begin - reach)
         has_escapes = bisect_left(escapes, begin) < bisect_right(escapes, end)
         yield _View(piece.octets[start : end + reach], partial(add, start)), has_escapes
+
+
+def _is_in_text(octets: bytes, at: int) -> bool:
+    """Whether enough signs that can be read stand before and behind a place for anything certain to be there."""
+    before, behind = octets[max(0, at - 16) : at], octets[at : at + 24]
+    read = len(before) - len(before.rstrip(_READABLE)) + len(behind) - len(behind.lstrip(_READABLE))
+    return read >= _CERTAIN_BYTES + 2
 
 
 def _rewritten(view: _View, pattern: re.Pattern[bytes], change: Callable[[re.Match[bytes]], bytes]) -> _View:
@@ -418,31 +466,45 @@ def _character(match: re.Match[bytes]) -> bytes:
             return chr(point).encode("utf-8", "replace") if point < 0x110000 else match[0]
 
 
-def _from_base64(view: _View) -> Iterator[_View]:
-    """What runs of base64 hold, of either alphabet, from each of four characters on: one of them is the right one."""
+def _decoded(view: _View) -> Iterator[_View]:
+    """What runs of base64 (of either alphabet) and of hexadecimal digits hold.
+
+    A run is decoded from its beginning and once more with its bits moved by 2, 4 and 6: so it is decoded from each of
+    four characters on, and one of them is the right one. Hexadecimal digits are a part of the alphabet.
+    """
     run, kept = _runs(view.octets, _IS_BASE64, _CERTAIN_BYTES * 4 // 3)
-    letters = run.translate(_TO_BASE64) + b"AA" if run else b""  # in the place of padding
-    for phase in range(4 if letters else 0):
-        decoded = binascii.a2b_base64(letters[phase : phase + (len(letters) - phase) // 4 * 4])
-        yield _View(decoded, partial(_place_of_base64, view, kept, phase))
+    if not run:
+        return
+    letters = run.translate(_TO_BASE64) + b"AAA"  # in the place of padding
+    bits = np.frombuffer(binascii.a2b_base64(letters[: len(letters) // 4 * 4]), np.uint8)
+    inside = _View(run, partial(_place_in_runs, view, kept))
+    for shift in (0, 2, 4, 6):
+        moved = bits[:-1] << shift | bits[1:] >> (8 - shift) if shift else bits
+        yield _View(moved.tobytes(), partial(_place_of_bits, inside, shift))
+    yield from _from_hex(inside)
 
 
 def _from_hex(view: _View) -> Iterator[_View]:
-    """What runs of hexadecimal digits hold, from the first and from the second digit on."""
+    """From the first and from the second digit on."""
     run, kept = _runs(view.octets, _IS_HEX, _CERTAIN_BYTES * 2)
     digits = _NIBBLE[np.frombuffer(run, np.uint8)]
+    inside = _View(run, partial(_place_in_runs, view, kept))
     for phase in range(2 if run else 0):
-        high = digits[phase : phase + (len(digits) - phase) // 2 * 2]
-        decoded = (high[0::2] << 4 | high[1::2]).tobytes()
-        yield _View(decoded, partial(_place_of_hex, view, kept, phase))
+        pairs = digits[phase : phase + (len(digits) - phase) // 2 * 2]
+        octets = (pairs[0::2] << 4 | pairs[1::2]).tobytes()
+        yield _View(octets, partial(_place_of_pair, inside, phase))
 
 
-def _place_of_base64(view: _View, kept: NDArray[np.bool_], phase: int, place: int) -> int:
-    return view.origin(int(np.flatnonzero(kept)[phase + place // 3 * 4 + place % 3]))
+def _place_of_bits(view: _View, shift: int, place: int) -> int:
+    return view.origin((shift + 8 * place) // 6)
 
 
-def _place_of_hex(view: _View, kept: NDArray[np.bool_], phase: int, place: int) -> int:
-    return view.origin(int(np.flatnonzero(kept)[phase + place * 2]))
+def _place_of_pair(view: _View, phase: int, place: int) -> int:
+    return view.origin(phase + 2 * place)
+
+
+def _place_in_runs(view: _View, kept: NDArray[np.bool_], place: int) -> int:
+    return view.origin(int(np.flatnonzero(kept)[place]))
 
 
 def _runs(octets: bytes, members: NDArray[np.bool_], shortest: int) -> tuple[bytes, NDArray[np.bool_]]:

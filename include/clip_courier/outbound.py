@@ -337,8 +337,10 @@ class _Sending:
         attack = attacked(self._folder, self._batch.batch_id, self._vendor.name, private, self._given.gate)
         self._leaks = self._given.leak_scan(self._folder)
         told = evidence(manifest, private, least, attack, self._given.gate)
-        self._evidence = {**told, "leak_scan": self._leaks.result()}
-        write_text(json.dumps(self._evidence) + "\n", self._folder.evidence(self._batch.batch_id))
+        scan = self._leaks.result()
+        write_text(json.dumps({**told, "leak_scan": scan}) + "\n", self._folder.evidence(self._batch.batch_id))
+        # How much was looked for says how much stands in landing: that stays here.
+        self._evidence = {**told, "leak_scan": {name: scan[name] for name in ("forms", "covers", "hits", "rules")}}
         sealed = self._keyring.seal(
             lambda sink: self._write_tar(sink, manifest, private),
             self._sealed,

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -125,7 +126,9 @@ class Unpacking:
                         for table, batch in tables.contents():
                             yield from _columns(batch, place, member + table)
                 case "sqlite":
-                    yield from self.database(f"sqlite:///file:{path}?mode=ro&uri=true", place, member)
+                    # A name in a URI, and that within a URL.
+                    name = quote(quote(str(path)))
+                    yield from self.database(f"sqlite:///file:{name}?mode=ro&uri=true", place, member)
                 case _:
                     yield from self._compressed(str(kind), opens, place, member, depth)
         except _BROKEN:

@@ -187,6 +187,12 @@ def test_watch_looks_for_extra_columns_of_any_shape() -> None:
     assert kinds == {"clips.deep.inner.mail", "clips.map.key", "clips.map.value", "clips.packed", "clips.number"}
 
 
+def test_search_finds_an_id_without_what_all_ids_begin_with() -> None:
+    ids = [f"person-{n:016x}" for n in np.random.default_rng(3).integers(1 << 60, size=1000).tolist()]
+    assert hits(f"who={ids[7].removeprefix('person-').upper()};".encode(), *ids) == 1
+    assert hits(b"who=person-0123;", *ids) == 0
+
+
 def test_search_finds_a_short_name_as_a_word_of_its_own_only() -> None:
     for text, expected in (("my name is ZAVILOK.", 1), ("zavilokation", 0), ("za%76ilok", 1), ("2zavilok", 0)):
         assert hits(text.encode(), "Zavilok", kind="clips.name") == expected, text
@@ -275,14 +281,14 @@ def test_search_opens_whatever_is_packed(tmp_path: Path, place: str) -> None:
 def test_search_opens_databases(tmp_path: Path) -> None:
     with duckdb.connect(str(tmp_path / "a.duckdb")) as connection:
         connection.execute("CREATE TABLE kept AS SELECT ? || '' AS said, i FROM range(5000) t(i)", [CANARY])
-    with sqlite3.connect(tmp_path / "b.db") as connection:
+    with sqlite3.connect(tmp_path / "b ?%41.db") as connection:
         connection.execute("CREATE TABLE xcom (key TEXT, value BLOB)")
         connection.execute("INSERT INTO xcom VALUES ('k', ?)", (gzip.compress(CANARY.encode()),))
     connection.close()
     found = {(leak.place, leak.member): leak for leak in searched(tmp_path, CANARY).leaks}
     assert found["a.duckdb", "kept"].count == 5000
     assert found["a.duckdb", "kept"].column == "said"
-    assert ("b.db", "xcom/(gzip)") in found
+    assert ("b ?%41.db", "xcom/(gzip)") in found
 
 
 def test_search_says_what_it_cannot_open(tmp_path: Path) -> None:
@@ -314,6 +320,16 @@ def test_scan_of_sound_finds_values_in_it_and_in_its_metadata() -> None:
         with pytest.raises(LeakFound) as caught:
             scan.check("")
         assert (caught.value.kind, caught.value.member, caught.value.count) == ("person_id", "audio/a.flac", 1)
+
+
+def test_scan_finds_brief_and_foreign_names_beside_compressed_bytes() -> None:
+    """What can be read and what cannot lie in one stream, and less is looked for in what cannot."""
+    noise = np.random.default_rng(1).bytes(200_000)
+    for name in ("Zavilok", "Žaneta Müllerová"):
+        rows = pa.table({"said": [f"i am {name.upper()} hello"], "noise": [noise]})
+        scan = LeakScan(watch_of(name, kind="clips.name"))
+        scan.take_content(parquet(rows), "manifest.parquet")
+        assert ("said", 1) in [(leak.column, leak.count) for leak in scan.leaks()], name
 
 
 def test_deliver_stops_a_batch_that_names_someone(stage: Stage, make_courier: MakeCourier, tmp_path: Path) -> None:

@@ -121,8 +121,7 @@ def test_find_leaks_sees_a_canary_in_airflows_database(
     told = json.dumps({"clip": f"{CANARY[:-1]}\u00e9"}) + "".join(f"\\u{ord(letter):04x}" for letter in CANARY)
     with sqlite3.connect(tmp_path / "airflow.db") as metadata:
         assert metadata.execute(f"UPDATE {table} SET {column} = ?", (told,)).rowcount > 0
-    found = leaks.find_leaks([CANARY], {}, tmp_path)
-    assert set(found) == {"airflow.db"}
+    assert "airflow.db" in leaks.find_leaks([CANARY], {}, tmp_path)
 
 
 def test_find_leaks_sees_a_canary_in_a_file_name(tmp_path: Path) -> None:
