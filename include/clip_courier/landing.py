@@ -4,10 +4,12 @@ Any place that Arrow's filesystems reach will do: a folder, or a URL such as `s3
 """
 
 import errno
+import hashlib
+import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -46,6 +48,10 @@ _REMOTE = frozenset({"s3", "gs", "gcs", "abfs", "abfss", "hdfs"})
 _ABOUT_THE_FILE = frozenset({errno.ENOENT, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.ENXIO})
 _ABOUT_THE_OBJECT = frozenset({"ACCESS_DENIED", "NO_SUCH_BUCKET", "NO_SUCH_KEY", "RESOURCE_NOT_FOUND"})
 _AWS_ERROR = re.compile(r"AWS Error ([A-Z_]{1,40})")
+# Enough for what Parquet tells of a file at its end.
+_END_BYTES = 16 * 1024
+# DuckDB's own column: the place of a row's file in the list of files.
+_FILE_NUMBER = "file_index"
 _CONTRACTS = {"clips": CLIPS, "consent_events": CONSENT_EVENTS, "persons": PERSONS}
 _PARTITION = re.compile(r"(?:^|/)recorded_date=(\d{4}-\d{2}-\d{2})/")
 
@@ -54,6 +60,41 @@ _PARTITION = re.compile(r"(?:^|/)recorded_date=(\d{4}-\d{2}-\d{2})/")
 class _File:
     path: str
     partition: date | None
+    written: str
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What is attached. `outside`: how many clips the older partitions hold. The rest: file → what it is like.
+
+    No clips where files cannot be told apart: behind a URL, or where a column has the name by which DuckDB tells them.
+    `empty`: a folder of empty files as the contract says.
+    """
+
+    outside: int
+    clips: Mapping[str, str]
+    consent_events: Mapping[str, str]
+    persons: Mapping[str, str]
+    empty: Path
+
+    @property
+    def people(self) -> dict[str, str]:
+        return {**self.consent_events, **self.persons}
+
+    def attach_clips(self, tables: Tables, name: str, paths: Sequence[str]) -> None:
+        """Some of the files of clips under `name`; `file_no` is the place in `paths`."""
+        if not paths:
+            tables.register(name, CLIPS.append(pa.field("file_no", pa.uint64())).empty_table())
+            return
+        tables.view(name, [*paths, self.empty / "clips.parquet"], [*CLIPS.names, f"{_FILE_NUMBER} AS file_no"])
+
+    def attach_people(self, tables: Tables, without: Set[str]) -> None:
+        """As `new_events` and `new_persons` those files that are not among `without`."""
+        for name, relation, files in (
+            ("new_events", "consent_events", self.consent_events),
+            ("new_persons", "persons", self.persons),
+        ):
+            tables.view(name, [self.empty / f"{relation}.parquet", *(path for path in files if path not in without)])
 
 
 class Landing:
@@ -72,8 +113,8 @@ class Landing:
         self._is_local = isinstance(self._files, pafs.LocalFileSystem)
 
     @contextmanager
-    def attached(self, tables: Tables, oldest: date) -> Iterator[int]:
-        """The three relations for the block; partitions before `oldest` are only counted: gives that count.
+    def attached(self, tables: Tables, oldest: date) -> Iterator[Landed]:
+        """The three relations for the block; partitions before `oldest` are only counted.
 
         Raises:
             LandingMissing: there is no partition in the window, or no consent events or persons at all.
@@ -81,19 +122,36 @@ class Landing:
             LandingSchemaBroken: a column is missing or has another type than the contract's.
         """
         clips = self._list("clips")
-        inside = [f.path for f in clips if f.partition is None or f.partition >= oldest]
+        inside = [f for f in clips if f.partition is None or f.partition >= oldest]
         if not inside:
             newest = max((f.partition for f in clips if f.partition), default=None)
             raise LandingMissing(f"no partition clips/recorded_date=… since {oldest}; the newest is {newest or 'none'}")
         outside = (f.path for f in clips if f.partition is not None and f.partition < oldest)
-        with self._attached(tables, {"clips": inside, **self._people()}):
-            yield sum(self._footer(path).num_rows for path in outside)
+        people = self._people()
+        # What a file is like is told before it is read: one that is replaced meanwhile is a new one on the next night.
+        alike = {name: self._likeness(files) for name, files in {"clips": inside, **people}.items()}
+        with self._attached(tables, {"clips": inside, **people}) as (empty, names):
+            if _FILE_NUMBER in names:
+                alike["clips"] = {}
+            yield Landed(sum(self._footer(path).num_rows for path in outside), **alike, empty=empty)
 
     @contextmanager
     def attached_people(self, tables: Tables) -> Iterator[None]:
         """`consent_events` and `persons` alone; raises as `attached` does."""
         with self._attached(tables, self._people()):
             yield
+
+    def _likeness(self, files: Sequence[_File]) -> dict[str, str]:
+        """File → its size, its time and its end, where Parquet keeps what it tells of all the rest."""
+        return {f.path: f"{f.written} {self._end(f.path)}" for f in files} if self._is_local else {}
+
+    def _end(self, path: str) -> str:
+        try:
+            with Path(path).open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - _END_BYTES))
+                return hashlib.sha256(file.read()).hexdigest()
+        except OSError as error:
+            raise LandingUnreadable(f"{self._relative(path)} is not a Parquet file") from error
 
     def audio(self, uri: str) -> bytes:
         """The bytes of a recording.
@@ -173,27 +231,32 @@ class Landing:
             inner = info.path.removeprefix(folder).lstrip("/")
             is_hidden = any(part[0] in "._" for part in inner.split("/"))
             if info.type == pafs.FileType.File and inner.endswith(".parquet") and not is_hidden:
-                found.append(_File(info.path, _partition_of(inner)))
+                found.append(_File(info.path, _partition_of(inner), f"{info.size} {info.mtime_ns}"))
         return sorted(found, key=lambda f: f.path)
 
-    def _people(self) -> dict[str, Sequence[str]]:
-        found = {relation: [f.path for f in self._list(relation)] for relation in ("consent_events", "persons")}
-        for relation, paths in found.items():
-            if not paths:
+    def _people(self) -> dict[str, Sequence[_File]]:
+        found = {relation: self._list(relation) for relation in ("consent_events", "persons")}
+        for relation, files in found.items():
+            if not files:
                 raise LandingMissing(f"no {relation}/*.parquet in landing")
         return dict(found)
 
     @contextmanager
-    def _attached(self, tables: Tables, files: Mapping[str, Sequence[str]]) -> Iterator[None]:
+    def _attached(self, tables: Tables, found: Mapping[str, Sequence[_File]]) -> Iterator[tuple[Path, set[str]]]:
+        """Gives a folder of empty files, and the names of all columns in small letters."""
+        files = {name: [f.path for f in listed] for name, listed in found.items()}
+        names = set()
         for name, paths in files.items():
             for path in paths:
-                for problem in schema_problems(self._schema(path), _CONTRACTS[name]):
+                schema = self._schema(path)
+                names |= {column.lower() for column in schema.names}
+                for problem in schema_problems(schema, _CONTRACTS[name]):
                     raise LandingSchemaBroken(f"{self._relative(path)}: {problem}")
         with scratch_folder("landing") as folder:
             try:
                 for name, paths in files.items():
                     self._attach(tables, name, paths, folder)
-                yield
+                yield folder, names
             except QueryFailed:
                 damaged = next((p for paths in files.values() for p in paths if not self._is_whole(p)), None)
                 if damaged is None:

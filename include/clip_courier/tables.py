@@ -48,15 +48,20 @@ class Tables:
         """Let statements read an Arrow table (or dataset) under `name`."""
         self._connection.register(name, rows)
 
-    def view(self, name: str, files: Sequence[Path | str]) -> None:
+    def view(self, name: str, files: Sequence[Path | str], columns: Sequence[str] = ("*",)) -> None:
         """Let statements read Parquet files, columns matched by name, under `name`."""
         try:
             # A name is a name, also when it holds a character that DuckDB would expand.
             names = [re.sub(r"[*?\[]", r"[\g<0>]", str(f)) for f in files]
             relation = self._connection.read_parquet(names, union_by_name=True, hive_partitioning=False)
-            relation.create_view(name, replace=True)
+            relation.project(", ".join(columns)).create_view(name, replace=True)
         except duckdb.Error as error:
             raise QueryFailed(f"relation {name}: {_safe(error)}") from None
+
+    @staticmethod
+    def version(statements: Sequence[str]) -> str:
+        """What the answers of these statements follow from: their texts, and DuckDB."""
+        return "\n".join([duckdb.__version__, *(_text(statement) for statement in statements)])
 
     def run(self, statement: str, values: Mapping[str, object] | None = None) -> pa.Table:
         """Run sql/<statement>.sql and return its rows; an error never carries a value of a row.
@@ -64,7 +69,7 @@ class Tables:
         Raises:
             QueryFailed: the statement did not run; the message names it and the kind of failure.
         """
-        text = (_STATEMENTS / f"{statement}.sql").read_text(encoding="utf-8")
+        text = _text(statement)
         try:
             # A statement is given the values that it names.
             asked = set(re.findall(r"\$(\w+)", text))
@@ -74,6 +79,10 @@ class Tables:
         except duckdb.Error as error:
             # DuckDB quotes the value that it could not use, so neither its text nor the cause goes on.
             raise QueryFailed(f"statement {statement}: {_safe(error)}") from None
+
+
+def _text(statement: str) -> str:
+    return (_STATEMENTS / f"{statement}.sql").read_text(encoding="utf-8")
 
 
 def _safe(error: duckdb.Error) -> str:
