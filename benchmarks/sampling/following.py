@@ -1,15 +1,18 @@
 """The landing zone of a world as two nights see it: the night before, and the night that is measured.
 
-The same rows as in the world. What arrived within the last day, clips and consent events, lies in files of its own,
-which `arrive` adds; nobody in these worlds was unknown a day before. All other files of clips are links to the world's.
+The same rows as in the world. What arrived within the last day, clips and consent events, lies in files of its own, which
+come in between; nobody in these worlds was unknown a day before. All other files of clips are links to the world's.
 """
 
 import shutil
+import sys
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import duckdb
 
+from sampling.ours import selected
 from sampling.task import Task
 
 _EVENTS = "SELECT * FROM read_parquet($files) WHERE (received_at > $since) = $is_new"
@@ -41,10 +44,26 @@ def build(task: Task, folder: Path) -> None:
     partial.rename(folder)
 
 
-def arrive(folder: Path) -> None:
-    """Let what is still to come arrive."""
-    for path in (folder / "arriving").rglob("*.parquet"):
-        place = folder / path.relative_to(folder / "arriving")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.unlink(missing_ok=True)
-        place.hardlink_to(path)
+def main() -> None:
+    """From nothing, or from what an earlier run left, to the moment before the night that is measured.
+
+    The root of the night before is made anew each time: what is kept counts only for the statements that found it.
+    """
+    task, folder = Task(Path(sys.argv[1])), Path(sys.argv[2])
+    landing = folder / "landing"
+    if not landing.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        build(task, landing)
+    arriving = [path.relative_to(landing / "arriving") for path in (landing / "arriving").rglob("*.parquet")]
+    for path in arriving:
+        (landing / path).unlink(missing_ok=True)
+    shutil.rmtree(folder / "root", ignore_errors=True)
+    day = timedelta(days=1)
+    selected(replace(task, world=landing, night=task.night - day, now=task.now - day), folder / "root")
+    for path in arriving:
+        (landing / path).parent.mkdir(parents=True, exist_ok=True)
+        (landing / path).hardlink_to(landing / "arriving" / path)
+
+
+if __name__ == "__main__":
+    main()

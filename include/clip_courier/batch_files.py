@@ -31,8 +31,7 @@ def read_crosswalk(
     if since is None or columns is None:
         return read_own(folder.crosswalk(batch_id), what, columns)
     rows = read_own(folder.crosswalk(batch_id), what, [*columns, *{"recorded_at"}.difference(columns)])
-    # Not as a scalar: that would bring pandas along.
-    return rows.filter(pc.greater_equal(rows["recorded_at"], pa.array([since], _INSTANT)[0])).select(columns)
+    return rows.filter(pc.greater_equal(rows["recorded_at"], pa.scalar(since, _INSTANT))).select(columns)
 
 
 def current(folder: NightFolder, batch_id: str) -> tuple[pa.Table, pa.Table]:
@@ -64,7 +63,7 @@ def read_own(path: Path, what: str, columns: list[str] | None = None) -> pa.Tabl
         CrosswalkMissing: it is not there, or is damaged.
     """
     try:
-        # read_table, like sort_by, would bring pandas along: 60 MiB a worker, and a third of a CPU second.
+        # read_table, like sort_by, would bring pandas along: 60 MiB a worker
         with pq.ParquetFile(path) as file:
             return file.read(columns)
     except FileNotFoundError:
