@@ -8,9 +8,11 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clip_courier import selection
+from clip_courier.holdings import taken_once
 from clip_courier.landing import Landing
 from clip_courier.model import Connection, NightFolder, Root
 from clip_courier.pseudonyms import Pseudonyms
@@ -18,19 +20,15 @@ from sampling.task import KEY, Answer, Task, answered
 
 
 def sample(task: Task) -> Answer:
+    """The first night of a root: what is found out about the window is kept as well."""
     with tempfile.TemporaryDirectory(prefix="courier-bench-") as place:
-        root = Root(Path(place), str(task.world))
-        root.prepare()
-        folder = NightFolder(root, task.night)
-        _select(task, folder)
-        counts = json.loads(folder.funnel.read_text(encoding="utf-8"))
-        chosen = pq.read_table(folder.selected, columns=["clip_id", "inclusion_probability"])
-    # A clip whose id stands twice in landing is chosen once, and both rows are there for validation to see.
-    once = chosen.group_by(["clip_id", "inclusion_probability"]).aggregate([])
-    return Answer({**counts["refused"], "eligible": counts["eligible"]}, once)
+        return selected(task, Path(place))
 
 
-def _select(task: Task, folder: NightFolder) -> None:
+def selected(task: Task, place: Path) -> Answer:
+    root = Root(place, str(task.world))
+    root.prepare()
+    folder = NightFolder(root, task.night)
     given = selection.Selection(
         landing=Landing(str(task.world)),
         policy=task.policy,
@@ -39,15 +37,20 @@ def _select(task: Task, folder: NightFolder) -> None:
         taken=lambda: _delivered(task),
     )
     selection.select(folder, task.now, given)
+    counts = json.loads(folder.funnel.read_text(encoding="utf-8"))
+    chosen = pq.ParquetFile(folder.selected).read(["clip_id", "inclusion_probability"])
+    # A clip whose id stands twice in landing is chosen once, and both rows are there, side by side, for validation.
+    ids = chosen["clip_id"].combine_chunks()
+    once = chosen.filter(pa.concat_arrays([pa.array([True] * min(1, len(ids))), pc.not_equal(ids[1:], ids[:-1])]))
+    return Answer({**counts["refused"], "eligible": counts["eligible"]}, once)
 
 
 def _delivered(task: Task) -> pa.Table:
     """The clips of the window that other nights took, a file a batch; nights before the window are passed over."""
-    since = [("recorded_at", ">=", task.oldest - timedelta(days=1))]
-    columns = ["clip_id", "is_recalled"]
-    batches = [pq.read_table(f, columns=columns, filters=since) for f in task.delivered_files()]
-    once = pa.concat_tables(batches).group_by("clip_id").aggregate([("is_recalled", "max")])
-    return once.rename_columns(selection.TAKEN.names).cast(selection.TAKEN)
+    since = pa.scalar(task.oldest - timedelta(days=1), pa.timestamp("us", tz="UTC"))
+    batches = [pq.ParquetFile(f).read() for f in task.delivered_files()]
+    recent = pa.concat_tables(rows.filter(pc.greater_equal(rows["recorded_at"], since)) for rows in batches)
+    return taken_once([recent.filter(pc.invert(recent["is_recalled"]))], recent.filter(recent["is_recalled"]))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,6 +20,7 @@ _LEAVES = [
     *("clip_ref", "speaker_refs", "shown_locale", "shown_product", "shown_week"),
     *("duration_ms", "sample_rate_hz", "channels", "flac_sha256", "shown_hypotheses"),
 ]
+_INSTANT = pa.timestamp("us", tz="UTC")
 WITHHELD = pa.schema([("clip_key", pa.string()), ("reason", pa.string())])
 
 
@@ -32,8 +32,11 @@ def read_crosswalk(
     Raises:
         CrosswalkMissing: without it nothing can be matched or recalled.
     """
-    filters = [("recorded_at", ">=", since)] if since else None
-    return read_own(folder.crosswalk(batch_id), f"the crosswalk of batch {batch_id}", columns, filters)
+    what = f"the crosswalk of batch {batch_id}"
+    if since is None or columns is None:
+        return read_own(folder.crosswalk(batch_id), what, columns)
+    rows = read_own(folder.crosswalk(batch_id), what, [*columns, *{"recorded_at"}.difference(columns)])
+    return rows.filter(pc.greater_equal(rows["recorded_at"], pa.scalar(since, _INSTANT))).select(columns)
 
 
 def current(folder: NightFolder, batch_id: str) -> tuple[pa.Table, pa.Table]:
@@ -66,19 +69,16 @@ def _by_ref(rows: pa.Table) -> pa.Table:
     return rows.take(pc.sort_indices(rows["clip_ref"]))
 
 
-def read_own(
-    path: Path, what: str, columns: list[str] | None = None, filters: list[tuple[str, str, Any]] | None = None
-) -> pa.Table:
+def read_own(path: Path, what: str, columns: list[str] | None = None) -> pa.Table:
     """A private file of ours.
 
     Raises:
         CrosswalkMissing: it is not there, or is damaged.
     """
     try:
-        if filters is None:  # read_table, like sort_by, would bring pandas along: 60 MiB a worker
-            with pq.ParquetFile(path) as file:
-                return file.read(columns, use_threads=False)
-        return pq.read_table(path, columns=columns, filters=filters)
+        # read_table, like sort_by, would bring pandas along: 60 MiB a worker
+        with pq.ParquetFile(path) as file:
+            return file.read(columns)
     except FileNotFoundError:
         raise CrosswalkMissing(f"{what} is not there") from None
     except (OSError, pa.ArrowException):

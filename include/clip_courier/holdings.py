@@ -5,11 +5,12 @@ they are passed over, so that the cost follows the window and not the length of 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -35,11 +36,7 @@ class Holdings:
 
     def taken(self, recalled: pa.Table) -> pa.Table:
         """Columns of TAKEN: the clips that batches hold, and `recalled` (clip_id), each once."""
-        held = (self._read(batch, ["clip_id"], self.since) for batch in self._recent())
-        parts = [_marked(rows, is_recalled=False) for rows in held]
-        parts.append(_marked(recalled.select(["clip_id"]), is_recalled=True))
-        once = pa.concat_tables(parts).group_by("clip_id").aggregate([("is_recalled", "max")])
-        return once.rename_columns(TAKEN.names).cast(TAKEN)
+        return taken_once((self._read(b, ["clip_id"], self.since) for b in self._recent()), recalled)
 
     def exposure(self, days: int) -> pa.Table:
         """Columns of EXPOSURE: of every person audible, over all vendors, in the nights of so many days before.
@@ -85,5 +82,10 @@ class Holdings:
         return read_crosswalk(self.root.night(batch.night_date), batch.batch_id, columns, since)
 
 
-def _marked(clips: pa.Table, *, is_recalled: bool) -> pa.Table:
-    return clips.append_column("is_recalled", pa.array([int(is_recalled)] * clips.num_rows, pa.int8()))
+def taken_once(held: Iterable[pa.Table], recalled: pa.Table) -> pa.Table:
+    """Columns of TAKEN: clips (clip_id) that are held or were recalled, each once."""
+    gone = pc.unique(recalled["clip_id"])
+    kept = pc.unique(pa.chunked_array([ids for rows in held for ids in rows["clip_id"].chunks], pa.string()))
+    kept = kept.filter(pc.invert(pc.is_in(kept, gone)))
+    is_recalled = pa.array(np.arange(len(gone) + len(kept)) < len(gone))
+    return pa.table([pa.concat_arrays([gone, kept]), is_recalled], schema=TAKEN)

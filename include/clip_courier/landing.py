@@ -4,10 +4,12 @@ Any place that Arrow's filesystems reach will do: a folder, or a URL such as `s3
 """
 
 import errno
+import hashlib
+import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -47,6 +49,10 @@ _REMOTE = frozenset({"s3", "gs", "gcs", "abfs", "abfss", "hdfs"})
 _ABOUT_THE_FILE = frozenset({errno.ENOENT, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL, errno.ENXIO})
 _ABOUT_THE_OBJECT = frozenset({"ACCESS_DENIED", "NO_SUCH_BUCKET", "NO_SUCH_KEY", "RESOURCE_NOT_FOUND"})
 _AWS_ERROR = re.compile(r"AWS Error ([A-Z_]{1,40})")
+# Enough for what Parquet tells of a file at its end.
+_END_BYTES = 16 * 1024
+# DuckDB's own column: the place of a row's file in the list of files.
+_FILE_NUMBER = "file_index"
 _CONTRACTS = {"clips": CLIPS, "consent_events": CONSENT_EVENTS, "persons": PERSONS}
 _PARTITION = re.compile(r"(?:^|/)recorded_date=(\d{4}-\d{2}-\d{2})/")
 
@@ -65,6 +71,11 @@ class LandingFile:
     size: int
     changed_ns: int | None
 
+    @property
+    def written(self) -> str:
+        """Another one means that the file was written anew."""
+        return f"{self.size} {self.changed_ns}"
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -72,6 +83,40 @@ class Reading:
 
     files: tuple[tuple[LandingFile, int], ...]
     is_together: bool
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What is attached. `outside`: how many clips the older partitions hold. The rest: file → what it is like.
+
+    No clips where files cannot be told apart: behind a URL, or where a column has the name by which DuckDB tells them.
+    `empty`: a folder of empty files as the contract says.
+    """
+
+    outside: int
+    clips: Mapping[str, str]
+    consent_events: Mapping[str, str]
+    persons: Mapping[str, str]
+    empty: Path
+
+    @property
+    def people(self) -> dict[str, str]:
+        return {**self.consent_events, **self.persons}
+
+    def attach_clips(self, tables: Tables, name: str, paths: Sequence[str]) -> None:
+        """Some of the files of clips under `name`; `file_no` is the place in `paths`."""
+        if not paths:
+            tables.register(name, CLIPS.append(pa.field("file_no", pa.uint64())).empty_table())
+            return
+        tables.view(name, [*paths, self.empty / "clips.parquet"], [*CLIPS.names, f"{_FILE_NUMBER} AS file_no"])
+
+    def attach_people(self, tables: Tables, without: Set[str]) -> None:
+        """As `new_events` and `new_persons` those files that are not among `without`."""
+        for name, relation, files in (
+            ("new_events", "consent_events", self.consent_events),
+            ("new_persons", "persons", self.persons),
+        ):
+            tables.view(name, [self.empty / f"{relation}.parquet", *(path for path in files if path not in without)])
 
 
 class Landing:
@@ -91,18 +136,22 @@ class Landing:
         self._real_folder: Path | None = None
 
     @contextmanager
-    def attached(self, tables: Tables, oldest: date) -> Iterator[int]:
-        """The three relations for the block; partitions before `oldest` are only counted: gives that count.
+    def attached(self, tables: Tables, oldest: date) -> Iterator[Landed]:
+        """The three relations for the block; partitions before `oldest` are only counted.
 
         Raises:
             LandingMissing: there is no partition in the window, or no consent events or persons at all.
             LandingUnreadable: a file is not Parquet, or turns out to be damaged in the block.
             LandingSchemaBroken: a column is missing or has another type than the contract's.
         """
-        inside = [f.path for f in self.clip_files(oldest)]
+        inside, people = self.clip_files(oldest), self._people()
         outside = (f.path for f in self._list("clips") if f.partition is not None and f.partition < oldest)
-        with self._attached(tables, {"clips": inside, **self._people()}):
-            yield sum(self._footer(path).num_rows for path in outside)
+        # What a file is like is told before it is read: one that is replaced meanwhile is a new one on the next night.
+        alike = {name: self._likeness(files) for name, files in {"clips": inside, **people}.items()}
+        with self._attached(tables, {"clips": inside, **people}) as (empty, names):
+            if _FILE_NUMBER in names:
+                alike["clips"] = {}
+            yield Landed(sum(self._footer(path).num_rows for path in outside), **alike, empty=empty)
 
     def clip_files(self, oldest: date) -> list[LandingFile]:
         """The files of the partitions of `oldest` and later, and of those whose name is no date.
@@ -168,6 +217,18 @@ class Landing:
                     yield from parquet.iter_batches(columns=wanted)
             except (pa.ArrowException, OSError) as error:
                 raise LandingUnreadable(f"{self._relative(file.path)} is not a whole Parquet file") from error
+
+    def _likeness(self, files: Sequence[LandingFile]) -> dict[str, str]:
+        """File → its size, its time and its end, where Parquet keeps what it tells of all the rest."""
+        return {f.path: f"{f.written} {self._end(f.path)}" for f in files} if self._is_local else {}
+
+    def _end(self, path: str) -> str:
+        try:
+            with Path(path).open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - _END_BYTES))
+                return hashlib.sha256(file.read()).hexdigest()
+        except OSError as error:
+            raise LandingUnreadable(f"{self._relative(path)} is not a Parquet file") from error
 
     def audio(self, uri: str) -> bytes:
         """The bytes of a recording.
@@ -254,23 +315,26 @@ class Landing:
                 found.append(LandingFile(info.path, inner, _partition_of(inner), info.size, info.mtime_ns))
         return sorted(found, key=lambda f: f.path)
 
-    def _people(self) -> dict[str, Sequence[str]]:
-        found = {relation: [f.path for f in self._list(relation)] for relation in ("consent_events", "persons")}
-        for relation, paths in found.items():
-            if not paths:
+    def _people(self) -> dict[str, Sequence[LandingFile]]:
+        found = {relation: self._list(relation) for relation in ("consent_events", "persons")}
+        for relation, files in found.items():
+            if not files:
                 raise LandingMissing(f"no {relation}/*.parquet in landing")
         return dict(found)
 
     @contextmanager
-    def _attached(self, tables: Tables, files: Mapping[str, Sequence[str]]) -> Iterator[None]:
-        every = [path for paths in files.values() for path in paths]
+    def _attached(self, tables: Tables, found: Mapping[str, Sequence[LandingFile]]) -> Iterator[tuple[Path, set[str]]]:
+        """Gives a folder of empty files, and the names of all columns in small letters."""
+        files = {name: [f.path for f in listed] for name, listed in found.items()}
+        names: set[str] = set()
         for name, paths in files.items():
             for path in paths:
-                self._checked(path, self._footer(path), _CONTRACTS[name])
-        with self._undamaged(every), scratch_folder("landing") as folder:
+                schema = self._checked(path, self._footer(path), _CONTRACTS[name])
+                names |= {column.lower() for column in schema.names}
+        with self._undamaged([path for paths in files.values() for path in paths]), scratch_folder("landing") as folder:
             for name, paths in files.items():
                 self._attach(tables, name, paths, folder)
-            yield
+            yield folder, names
 
     @contextmanager
     def _undamaged(self, paths: Sequence[str]) -> Iterator[None]:

@@ -287,6 +287,11 @@ class Root:
         return self.crosswalk / "recalled"
 
     @property
+    def verdicts(self) -> Path:
+        """What earlier nights found out about the clips of the landing window; it can be made anew from landing."""
+        return self.crosswalk / "verdicts"
+
+    @property
     def facts(self) -> Path:
         """What is known of every delivered clip, by person: what the warehouse is built from."""
         return self.crosswalk / "facts"

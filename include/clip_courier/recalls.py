@@ -18,7 +18,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from clip_courier import facts
+from clip_courier import facts, verdicts
 from clip_courier.batch_files import count_returned, forget_rows, read_crosswalk, read_own, rows_except
 from clip_courier.errors import ReturnRefused, TransferFailed
 from clip_courier.ledger import WITH_VENDOR, Batch, Ledger, Recall
@@ -121,6 +121,7 @@ def _open_recall(batch: Batch, root: Root, refusals: Refusals) -> int:
     if not gone:
         return 0
     forgotten = private.filter(pc.is_in(private["clip_ref"], pa.array(gone, pa.string())))
+    verdicts.erase(root, pc.unique(pc.list_flatten(forgotten["person_ids"])).to_pylist())
     forgotten = forgotten.append_column("bucket", facts.bucket_of(forgotten["speaker_key"]))
     n = 1 + max((n for _, batch_id, n in _tombstones(root) if batch_id == batch.batch_id), default=0)
     write_parquet(forgotten.select(TOMBSTONE.names).cast(TOMBSTONE), root.tombstone(batch.batch_id, n))
@@ -287,6 +288,9 @@ def _forget_sample(folder: NightFolder, recalled: frozenset[str], refusals: Refu
         for clip_id, clip_key in zip(sample["clip_id"].to_pylist(), sample["clip_key"].to_pylist(), strict=True)
         if refused.get(clip_key) in FORGOTTEN_FOR and clip_id not in held and clip_id not in recalled
     }
+    if gone:
+        of_these = pc.is_in(sample["clip_id"], pa.array(list(gone), pa.string()))
+        verdicts.erase(folder.root, pc.unique(pc.list_flatten(sample.filter(of_these)["person_ids"])).to_pylist())
     _note(folder, {clip_key: refused[clip_key] for clip_key in gone.values()})
     ids = pa.array([*recalled, *gone], pa.string())
     # The sample last: it is what the reasons were found by, should this break off.

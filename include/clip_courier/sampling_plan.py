@@ -51,6 +51,7 @@ HIT: Final = pa.schema(
         pa.field("group_no", pa.int64()),
         pa.field("hits", pa.int64()),
         pa.field("probability", pa.float64()),
+        pa.field("reach", pa.float64()),
     ]
 )
 
@@ -268,7 +269,8 @@ def hits(groups: pa.Table, strata: Sequence[Stratum], start: float) -> pa.Table:
         groups: the columns of REACH and `kept`, in the order of REACH.
 
     Returns:
-        stratum, billed_ms, weight, rivals, group_no, hits, probability.
+        stratum, billed_ms, weight, rivals, group_no, hits, probability, and the `reach` of a draw: below this 128-bit
+        number the lots of at least `hits` survivors lie, but for once in a billion groups.
     """
     if groups.num_rows == 0:
         return pa.Table.from_batches([], HIT)
@@ -287,6 +289,14 @@ def hits(groups: pa.Table, strata: Sequence[Stratum], start: float) -> pa.Table:
             "group_no": pa.array(np.arange(groups.num_rows)),
             "hits": pa.array(found),
             "probability": pa.array(q / (ONE * arrays.rivals)),
+            "reach": pa.array(_reach(found, groups["kept"].to_numpy())),
         },
         HIT,
     )
+
+
+def _reach(found: Ints, kept: Ints) -> Floats:
+    """So many survivors are expected below it that six standard deviations fewer are still enough."""
+    expected = found + 6 * np.sqrt(found) + 20
+    reach: Floats = 2.0**128 * np.minimum(1, expected / np.maximum(kept, 1))
+    return reach

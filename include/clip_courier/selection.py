@@ -26,12 +26,13 @@ import pyarrow as pa
 
 from clip_courier.errors import ConnectionInvalid
 from clip_courier.holdings import EXPOSURE, TAKEN
-from clip_courier.landing import Landing
-from clip_courier.model import PURPOSE, Connection, NightFolder, Outcome, stamp, utc, write_parquet, write_text
+from clip_courier.landing import Landed, Landing
+from clip_courier.model import PURPOSE, Connection, NightFolder, Outcome, Root, stamp, utc, write_parquet, write_text
 from clip_courier.pseudonyms import OURSELVES, Pseudonyms
 from clip_courier.sampling_plan import BILLED_STEP_MS, hits, planned
 from clip_courier.settings import Policy, Sampling
 from clip_courier.tables import Tables
+from clip_courier.verdicts import FOUND, STATEMENTS, basis_of, opened
 
 # In this order; the first that holds is the reason. `malformed` is a row without a value that the contract demands.
 REFUSALS = (
@@ -52,6 +53,16 @@ REFUSALS = (
 
 # Clips that validation rejected on other nights: drawn again, they would only be rejected again.
 SET_ASIDE = pa.schema([("clip_id", pa.string())])
+
+
+NOTICES = pa.schema([("notice_version", pa.string()), ("effective_from", pa.timestamp("us", tz="UTC"))])
+# What a night asks about, beside what does not change with the night.
+BOUNDS = pa.schema(
+    [
+        *((name, pa.timestamp("us", tz="UTC")) for name in ("now", "oldest")),
+        *((name, pa.int64()) for name in ("min_duration_ms", "max_duration_ms")),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -81,7 +92,7 @@ def select(folder: NightFolder, now: datetime, given: Selection) -> Outcome:
     if folder.selected.exists() and folder.funnel.exists():
         done = json.loads(folder.funnel.read_text(encoding="utf-8"))
         return Outcome("select", done, [f"select: night {folder.night} was selected at {done['now']}"], is_new=False)
-    rows, counts = _draw(folder.night, now, given)
+    rows, counts = _draw(folder.night, now, given, folder.root)
     keys = given.pseudonyms.refs(OURSELVES, "clip", rows.column("clip_id").to_pylist())
     write_parquet(rows.append_column("clip_key", pa.array(keys, pa.string())), folder.selected)
     write_text(json.dumps(counts, indent=2) + "\n", folder.funnel)
@@ -94,7 +105,7 @@ def plan(night: date, now: datetime, given: Selection) -> Outcome:
     Raises:
         As `select` does.
     """
-    _, counts = _draw(night, now, given)
+    _, counts = _draw(night, now, given, None)
     return Outcome("plan", counts, [_told(counts).replace("select:", "plan:"), *_table(counts["plan"])], is_new=False)
 
 
@@ -133,21 +144,22 @@ def _table(strata: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"  {line}" for line in justified] if rows else []
 
 
-def _draw(night: date, now: datetime, given: Selection) -> tuple[pa.Table, dict[str, Any]]:
+def _draw(night: date, now: datetime, given: Selection, root: Root | None) -> tuple[pa.Table, dict[str, Any]]:
+    """The sample and the counts; with a root, what earlier nights found out is used and added to."""
     key = _night_key(given.sampling_key, night)
     sampling, taken = given.policy.sampling, given.taken()
     with (
         Tables() as tables,
-        given.landing.attached(tables, oldest_partition(now, given.policy)) as outside,
+        given.landing.attached(tables, oldest_partition(now, given.policy)) as landed,
     ):
         tables.register("taken", taken)
         tables.register("set_aside", given.set_aside())
         tables.register("exposure", given.exposure())
-        judge(tables, now, given.policy)
+        _judge_window(tables, now, given, landed, root)
         found = {row["reason"]: row["clips"] for row in tables.run("funnel").to_pylist()}
         refused = {reason: found.get(reason, 0) for reason in REFUSALS}
-        refused["too_old"] += outside
-        clips = sum(found.values()) + outside
+        refused["too_old"] += landed.outside
+        clips = sum(found.values()) + landed.outside
         eligible = clips - sum(refused.values())
         overheard = thin(tables, sampling, key)
         # Of all clips in the window so many may be with vendors; those that are already count.
@@ -159,7 +171,7 @@ def _draw(night: date, now: datetime, given: Selection) -> tuple[pa.Table, dict[
             "withheld_key": key("withheld"),
             "withheld_share": _of_all_hashes(sampling.withheld_share),
         }
-        tables.run("short", shares)
+        tables.run("short", {**shares, **_caps(sampling)})
         tables.run("product")
         rows = tables.run("selected", shares)
         k = given.policy.disclosure.vocabulary_k
@@ -197,6 +209,8 @@ def thin(tables: Tables, sampling: Sampling, key: Callable[[str], str]) -> int:
     """Phase 1: make `drawable` and `rival` from `judged`; the number of clips of persons who were heard enough."""
     tables.run("weight", {"uncertainty_weight": sampling.uncertainty_weight})
     tables.run("drawable", {**_by(sampling), "step_ms": BILLED_STEP_MS})
+    tables.run("speaker")
+    tables.run("busy", _caps(sampling))
     tables.run("heard")
     tables.run("overheard")
     [left_out] = tables.run("reachable").to_pylist()
@@ -229,10 +243,8 @@ def draw(
             }
         ),
     )
-    drawn = tables.run("drawn", {"key": key("stratum"), "most_clips": most_clips})
-    tables.register("drawn", drawn)
-    totals = drawn.group_by("stratum").aggregate([("clip_id", "count"), ("duration_ms", "sum")]).to_pylist()
-    chosen = {row["stratum"]: (row["clip_id_count"], row["duration_ms_sum"]) for row in totals}
+    tables.register("drawn", tables.run("drawn", {"key": key("stratum"), "most_clips": most_clips}))
+    chosen = {row["stratum"]: (row["clips"], row["duration_ms"]) for row in tables.run("chosen").to_pylist()}
     return [
         {
             "stratum": one.name,
@@ -250,6 +262,15 @@ def draw(
 
 def _by(sampling: Sampling) -> dict[str, bool]:
     return {f"by_{column}": column in sampling.strata for column in ("product", "locale", "country", "activation")}
+
+
+def _caps(sampling: Sampling) -> dict[str, int]:
+    """What bounds how much is heard of a person, and the most that a night within the cap for persons can be."""
+    return {
+        "clips_per_person": sampling.clips_per_person,
+        "exposure_ms": sampling.exposure_seconds * 1000,
+        "most_of_person_ms": (1 + (sampling.overlap_share > 0)) * sampling.clips_per_person * sampling.max_duration_ms,
+    }
 
 
 def _hours(ms: int) -> float:
@@ -272,19 +293,28 @@ def oldest_partition(now: datetime, policy: Policy) -> date:
     return (utc(now) - timedelta(days=policy.sampling.retention_days + 1)).date()
 
 
-def judge(tables: Tables, now: datetime, policy: Policy) -> None:
-    """Make the relation `judged` from `clips`, `consent_events`, `persons`, `taken`: each clip, its reason or none."""
+def _judge_window(tables: Tables, now: datetime, given: Selection, landed: Landed, root: Root | None) -> None:
+    """`judge` for the landing window, with what earlier nights found out about it."""
+    if root is None:
+        judge(tables, now, given.policy)
+        return
+    basis = basis_of(_asked(given.policy))
+    with opened(root, landed, basis, now) as verdicts:
+        if verdicts is None:
+            judge(tables, now, given.policy)
+            return
+        verdicts.attach(tables)
+        judge(tables, now, given.policy, is_attached=True)
+        verdicts.keep(tables)
+
+
+def judge(tables: Tables, now: datetime, policy: Policy, *, is_attached: bool = False) -> None:
+    """Make the relation `judged` from `clips`, `consent_events`, `persons`, `taken`: each clip, its reason or none.
+
+    `is_attached`: `fresh` and `found` stand for `clips` (`verdicts`).
+    """
     sampling = policy.sampling
-    telling = {v: n for v, n in policy.notices.items() if n.discloses_human_review and n.discloses_vendors}
-    tables.register(
-        "notices",
-        pa.table(
-            {
-                "notice_version": pa.array(list(telling), pa.string()),
-                "effective_from": pa.array([n.effective_from for n in telling.values()], pa.timestamp("us", tz="UTC")),
-            }
-        ),
-    )
+    tables.register("notices", pa.Table.from_pylist(_telling(policy), NOTICES))
     values = {
         "now": utc(now),
         "oldest": utc(now) - timedelta(days=sampling.retention_days),
@@ -292,13 +322,31 @@ def judge(tables: Tables, now: datetime, policy: Policy) -> None:
         "min_duration_ms": sampling.min_duration_ms,
         "max_duration_ms": sampling.max_duration_ms,
         "birth_year_required": sampling.birth_year_required,
-        "clips_per_person": sampling.clips_per_person,
-        "exposure_ms": sampling.exposure_seconds * 1000,
-        "most_of_person_ms": (1 + (sampling.overlap_share > 0)) * sampling.clips_per_person * sampling.max_duration_ms,
-        **_by(sampling),
     }
-    for statement in ("listener", "event", "person", "clear", "looked", "audible", "weighed", "judged"):
+    tables.register("bounds", pa.Table.from_pylist([{name: values[name] for name in BOUNDS.names}], BOUNDS))
+    if not is_attached:
+        tables.run("fresh")
+        tables.register("found", FOUND.empty_table())
+        tables.register("stale", FOUND.empty_table())
+    for statement in (*STATEMENTS, "verdict", "spent", "judged"):
         tables.run(statement, values)
+
+
+def _telling(policy: Policy) -> list[dict[str, Any]]:
+    """Columns of NOTICES: those that disclose human review and vendors."""
+    return [
+        {"notice_version": version, "effective_from": notice.effective_from}
+        for version, notice in policy.notices.items()
+        if notice.discloses_human_review and notice.discloses_vendors
+    ]
+
+
+def _asked(policy: Policy) -> dict[str, Any]:
+    """What of the policy a verdict depends on; ages and lengths are asked about every night."""
+    return {
+        "notices": [[version, stamp(at)] for version, at in (tuple(one.values()) for one in _telling(policy))],
+        "birth_year_required": policy.sampling.birth_year_required,
+    }
 
 
 def _night_key(connection: Connection, night: date) -> Callable[[str], str]:

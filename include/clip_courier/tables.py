@@ -48,7 +48,9 @@ class Tables:
         """Let statements read an Arrow table (or dataset) under `name`."""
         self._connection.register(name, rows)
 
-    def view(self, name: str, files: Sequence[Path | str], *, is_numbered: bool = False) -> None:
+    def view(
+        self, name: str, files: Sequence[Path | str], columns: Sequence[str] = ("*",), *, is_numbered: bool = False
+    ) -> None:
         """Let statements read Parquet files, columns matched by name, under `name`.
 
         `is_numbered`: with each row's `filename` and `file_row_number`; no file may have columns of these names.
@@ -63,7 +65,7 @@ class Tables:
                 filename=is_numbered,
                 file_row_number=is_numbered,
             )
-            relation.create_view(name, replace=True)
+            relation.project(", ".join(columns)).create_view(name, replace=True)
         except duckdb.Error as error:
             raise QueryFailed(f"relation {name}: {_safe(error)}") from None
 
@@ -71,13 +73,18 @@ class Tables:
         """Let statements call an expression of ours, over columns, by name."""
         self._connection.execute(f"CREATE OR REPLACE TEMP MACRO {name}({', '.join(columns)}) AS {expression}")
 
+    @staticmethod
+    def version(statements: Sequence[str]) -> str:
+        """What the answers of these statements follow from: their texts, and DuckDB."""
+        return "\n".join([duckdb.__version__, *(_text(statement) for statement in statements)])
+
     def run(self, statement: str, values: Mapping[str, object] | None = None) -> pa.Table:
         """Run sql/<statement>.sql and return its rows; an error never carries a value of a row.
 
         Raises:
             QueryFailed: the statement did not run; the message names it and the kind of failure.
         """
-        text = (_STATEMENTS / f"{statement}.sql").read_text(encoding="utf-8")
+        text = _text(statement)
         try:
             # A statement is given the values that it names.
             asked = set(re.findall(r"\$(\w+)", text))
@@ -99,6 +106,10 @@ class Tables:
                 yield from ((name, batch) for batch in self._connection.table(f'"{schema}"."{name}"').to_arrow_reader())
         except duckdb.Error as error:
             raise QueryFailed(f"the tables of a database: {_safe(error)}") from None
+
+
+def _text(statement: str) -> str:
+    return (_STATEMENTS / f"{statement}.sql").read_text(encoding="utf-8")
 
 
 def _safe(error: duckdb.Error) -> str:

@@ -494,7 +494,7 @@ def sample_of(
         drawn = tables._connection.table("drawn").to_arrow_table().to_pylist()
         rivals = tables._connection.sql(
             "SELECT clip_id, coalesce(rivals, 1) AS n, coalesce(is_kept, TRUE) AS kept"
-            " FROM drawable LEFT JOIN rival USING (clip_no)"
+            " FROM drawable d LEFT JOIN rival r ON r.clip_no = d.rowid"
         ).to_arrow_table()
         [hits] = tables._connection.sql("SELECT coalesce(sum(hits), 0)::BIGINT FROM hit").fetchall()
     assert len({row["clip_id"] for row in drawn}) == len(drawn)

@@ -6,6 +6,7 @@ CREATE TEMP TABLE clear AS
 WITH known AS (
     SELECT person_no, is_grant AND is_disclosed AS is_plain, occurred_at, NULL::TIMESTAMPTZ AS adult_from
     FROM event
+    WHERE is_known
     UNION ALL
     SELECT
         person_no,
@@ -20,6 +21,6 @@ plain AS (
     GROUP BY person_no
     HAVING bool_and(is_plain) AND count(occurred_at) > 0 AND count(adult_from) > 0
 )
-SELECT l.person_id, l.rowid AS person_no, l.is_busy, p.clear_from
+SELECT l.person_id, l.rowid AS person_no, p.clear_from
 FROM listener l
 LEFT JOIN plain p ON p.person_no = l.rowid

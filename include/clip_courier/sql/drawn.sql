@@ -1,17 +1,33 @@
 -- The sample: of the survivors of each group the `hits` with the lowest keyed hash. Its order has nothing to do with the
 -- one of the thinning. What the thinning let overflow is cut, in the same order, at the stratum's budget and the night's
--- number of clips. Reads: drawable, rival, hit (a group, hits, probability), budget (stratum, budget_ms).
+-- number of clips. Reads: drawable, rival, hit (a group, hits, probability, reach), budget (stratum, budget_ms).
 WITH survivor AS (
-    SELECT d.clip_id, d.stratum, d.duration_ms, h.probability, h.hits, h.group_no, md5_number($key || d.clip_id) AS lot
+    SELECT
+        d.clip_id, d.stratum, d.duration_ms, h.probability, h.hits, h.group_no, h.reach, md5_number($key || d.clip_id) AS lot
     FROM drawable d
-    LEFT JOIN rival r ON r.clip_no = d.clip_no
+    LEFT JOIN rival r ON r.clip_no = d.rowid
     JOIN hit h
         ON h.stratum = d.stratum AND h.billed_ms = d.billed_ms AND h.weight = d.weight
         AND h.rivals = coalesce(r.rivals, 1)
-    WHERE coalesce(r.is_kept, TRUE)
+    WHERE coalesce(r.is_kept, TRUE) AND h.hits > 0
+),
+-- Those below the bound that nearly always leaves enough are few to sort; of a group where it does not, all are sorted.
+low AS MATERIALIZED (
+    SELECT * FROM survivor WHERE lot::DOUBLE <= reach
+),
+scarce AS MATERIALIZED (
+    SELECT h.group_no
+    FROM hit h
+    LEFT JOIN (SELECT group_no, count(*) AS clips FROM low GROUP BY group_no) l ON l.group_no = h.group_no
+    WHERE coalesce(l.clips, 0) < h.hits
+),
+near AS (
+    SELECT * FROM low
+    UNION ALL
+    SELECT * FROM survivor WHERE lot::DOUBLE > reach AND group_no IN (SELECT group_no FROM scarce)
 ),
 taken AS (
-    SELECT * FROM survivor QUALIFY row_number() OVER (PARTITION BY group_no ORDER BY lot, duration_ms) <= hits
+    SELECT * FROM near QUALIFY row_number() OVER (PARTITION BY group_no ORDER BY lot, duration_ms) <= hits
 ),
 once AS (
     SELECT * FROM taken QUALIFY row_number() OVER (PARTITION BY clip_id ORDER BY stratum, duration_ms, group_no) = 1

@@ -1,7 +1,5 @@
--- The busy persons who are audible in the drawable clips. Reads: drawable, audible, listener.
+-- The busy persons who are audible in the drawable clips. Reads: speaker, busy.
 CREATE TEMP TABLE heard AS
-SELECT d.clip_no, d.clip_id, d.stratum, d.duration_ms, l.person_id, a.person_no, l.left_ms
-FROM drawable d
-JOIN audible a ON a.clip_no = d.clip_no
-JOIN listener l ON l.rowid = a.person_no
-WHERE a.is_busy
+SELECT s.clip_no, s.clip_id, s.stratum, s.duration_ms, s.person_id, b.rowid AS person_no, b.left_ms
+FROM speaker s
+JOIN busy b ON b.person_id = s.person_id

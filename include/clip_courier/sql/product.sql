@@ -1,25 +1,23 @@
--- How many persons each product of the sample has: exactly where there may be few. Reads: drawn, looked, listener.
+-- How many persons each product of the sample has: exactly where there may be few. Reads: drawn, drawable, verdict.
 CREATE TEMP TABLE product AS
 WITH drawn_of AS (
-    SELECT DISTINCT product FROM looked WHERE clip_id IN (SELECT clip_id FROM drawn)
+    SELECT DISTINCT product FROM drawable WHERE clip_id IN (SELECT clip_id FROM drawn)
 ),
 rough AS (
-    SELECT product, approx_count_distinct(n1) AS persons
-    FROM looked
+    SELECT product, approx_count_distinct(mark1) AS persons
+    FROM verdict
     WHERE product IN (SELECT product FROM drawn_of)
     GROUP BY product
 ),
-few AS MATERIALIZED (
-    SELECT * FROM looked WHERE product IN (SELECT product FROM rough WHERE persons < 1000)
+few AS (
+    SELECT * FROM verdict WHERE product IN (SELECT product FROM rough WHERE persons < 1000)
 ),
 exact AS (
-    SELECT product, count(DISTINCT person_no) AS persons
+    SELECT product, count(DISTINCT person_id) AS persons
     FROM (
-        SELECT product, unnest([n1, n2]) AS person_no FROM few
+        SELECT product, unnest([p1, p2]) AS person_id FROM few
         UNION ALL
-        SELECT m.product, l.rowid
-        FROM (SELECT product, unnest(more) AS person_id FROM few WHERE more IS NOT NULL) m
-        JOIN listener l ON l.person_id = m.person_id
+        SELECT product, unnest(more) FROM few WHERE more IS NOT NULL
     )
     GROUP BY product
 )

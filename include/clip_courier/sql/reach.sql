@@ -8,6 +8,6 @@ SELECT
     count(*) FILTER (coalesce(r.is_kept, TRUE)) AS kept,
     sum(d.duration_ms)::BIGINT AS duration_ms
 FROM drawable d
-LEFT JOIN rival r ON r.clip_no = d.clip_no
+LEFT JOIN rival r ON r.clip_no = d.rowid
 GROUP BY ALL
 ORDER BY ALL

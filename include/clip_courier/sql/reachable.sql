@@ -1,2 +1,2 @@
 -- Reads: drawable, overheard.
-DELETE FROM drawable WHERE clip_no IN (SELECT clip_no FROM overheard)
+DELETE FROM drawable WHERE rowid IN (SELECT clip_no FROM overheard)

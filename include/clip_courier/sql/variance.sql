@@ -10,7 +10,7 @@ WITH part AS (
         least(1, l.level * d.weight * r.rivals) AS q,
         d.billed_ms
     FROM rival r
-    JOIN drawable d ON d.clip_no = r.clip_no
+    JOIN drawable d ON d.rowid = r.clip_no
     JOIN level l ON l.stratum = d.stratum
 ),
 of_cell AS (

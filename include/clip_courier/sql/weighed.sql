@@ -6,7 +6,7 @@ WITH heard AS (
     SELECT a.clip_no, l.recorded_at, a.person_no
     FROM audible a
     JOIN looked l ON l.rowid = a.clip_no
-    WHERE a.is_open AND NOT l.is_unknown AND coalesce(l.reason <> 'malformed', TRUE)
+    WHERE NOT l.is_unknown AND l.flaw IS DISTINCT FROM 'malformed'
 ),
 looked_at AS (
     SELECT DISTINCT person_no FROM heard
@@ -24,7 +24,7 @@ strictest AS (
     GROUP BY person_no
 ),
 said AS (
-    SELECT * FROM event WHERE person_no IN (FROM looked_at)
+    SELECT * FROM event WHERE is_known AND person_no IN (FROM looked_at)
 ),
 -- What a person said at one instant. Grants that were given at once must all be under a notice that discloses.
 instant AS (

@@ -1,0 +1,2 @@
+-- What `anew` was made of takes as much memory again.
+DROP TABLE looked CASCADE
