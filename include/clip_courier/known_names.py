@@ -43,6 +43,7 @@ _GIVEN_ZIPF: Final = 3.0
 # Somebody is called each of these, and each is said every day of something else.
 _NO_NAMES: Final = frozenset(
     "monday tuesday wednesday thursday friday saturday sunday mother father sister brother son daughter"
+    " mum mom dad home work world"
     " montag dienstag mittwoch donnerstag freitag samstag sonntag mutter vater schwester bruder sohn tochter"
     " lundi mardi mercredi jeudi vendredi samedi dimanche mère père sœur frère fils fille".split()
 )
