@@ -165,8 +165,12 @@ def evidence(
     """
     folder = gate.root.night(manifest.night)
     left_out = left_out_of(folder, manifest.batch_id)
-    if manifest.batch_id == batch_id_of(manifest.vendor, manifest.night, 1):
-        alone = pq.read_table(folder.shown(manifest.vendor))["rung"].null_count
+    is_first, decided = (
+        manifest.batch_id == batch_id_of(manifest.vendor, manifest.night, 1),
+        folder.shown(manifest.vendor),
+    )
+    if is_first and decided.exists():  # a batch that an older version cut has none
+        alone = pq.read_table(decided)["rung"].null_count
         left_out[SMALL_GROUP] = left_out.get(SMALL_GROUP, 0) + alone
     rows_out = manifest.rows.num_rows
     return {

@@ -150,7 +150,7 @@ def _places(folder: Path) -> dict[str, str]:
 
 def _connections(server: RunningServer, ours: KeyPair, seed: int, night: date) -> dict[str, str]:
     """The contract's connections as Airflow and the command line read them from the environment."""
-    epoch = {"key": _secret(seed, "pseudonyms"), "from": (night - timedelta(days=90)).isoformat()}
+    epoch = {"key": secret_of(seed, "pseudonyms"), "from": (night - timedelta(days=90)).isoformat()}
     connections: dict[str, dict[str, object]] = {
         "clip_courier_pgp": {
             "conn_type": "generic",
@@ -158,7 +158,7 @@ def _connections(server: RunningServer, ours: KeyPair, seed: int, night: date) -
             "extra": {"private_key": ours.private_key, "fingerprint": ours.fingerprint},
         },
         "clip_courier_pseudonyms": {"conn_type": "generic", "extra": {"epochs": {"demo": epoch}}},
-        "clip_courier_sampling": {"conn_type": "generic", "password": _secret(seed, "sampling")},
+        "clip_courier_sampling": {"conn_type": "generic", "password": secret_of(seed, "sampling")},
     }
     for name, account in server.accounts.items():
         connections[f"sftp_{name}"] = {
@@ -171,6 +171,6 @@ def _connections(server: RunningServer, ours: KeyPair, seed: int, night: date) -
     return {f"AIRFLOW_CONN_{name.upper()}": json.dumps(fields) for name, fields in connections.items()}
 
 
-def _secret(seed: int, purpose: str) -> str:
+def secret_of(seed: int, purpose: str) -> str:
     """32 bytes in base64, the same for the same demo. Real keys come from a random source."""
     return base64.b64encode(hashlib.sha256(f"demo {seed} {purpose}".encode()).digest()).decode("ascii")

@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import urllib.error
 import urllib.request
+from base64 import b64decode
 from pathlib import Path
 
 import duckdb
@@ -21,6 +22,7 @@ from clip_courier.leaks import files_under
 from clip_courier_demo import leaks
 from clip_courier_demo.airflow import Airflow, standalone
 from clip_courier_demo.night import play_night
+from clip_courier_demo.stage import secret_of
 
 CANARY = "Quorvanthistle"
 
@@ -58,6 +60,19 @@ def test_play_night_tells_what_came_of_it(played: tuple[Path, str]) -> None:
     assert "0 found" in told
     with duckdb.connect(str(folder / "var" / "warehouse" / "clip_courier.duckdb"), read_only=True) as warehouse:
         assert warehouse.sql("SELECT count(*) FROM transcripts").fetchall()[0][0] > 0
+
+
+def test_play_night_writes_no_key_of_the_pseudonyms(played: tuple[Path, str]) -> None:
+    """Not in a log, an XCom, a rendered field, a task's argument or a file: nowhere under the demonstration."""
+    folder, told = played
+    text = secret_of(3, "pseudonyms")
+    key = b64decode(text)
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert any(path.name == "airflow.db" for path in files)
+    assert any(path.suffix == ".log" for path in files)
+    for form in (key, key.hex().encode(), text.encode(), repr(key).encode(), json.dumps(text)[1:-1].encode()):
+        assert [path for path in files if form in path.read_bytes()] == []
+        assert form not in told.encode()
 
 
 def test_play_night_leaves_no_canary_outside_the_private_places(played: tuple[Path, str]) -> None:
