@@ -1,7 +1,7 @@
 """The landing zone of a world as two nights see it: the night before, and the night that is measured.
 
-The same rows as in the world. What arrived within the last day, clips and consent events, lies in files of its own, which
-come in between; nobody in these worlds was unknown a day before. All other files of clips are links to the world's.
+The same rows as in the world. What arrived within the last day, clips and consent events, lies in files of its own,
+which come in between; nobody in these worlds was unknown a day before. Other files of clips are links to the world's.
 """
 
 import shutil
