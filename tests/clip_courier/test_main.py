@@ -12,6 +12,7 @@ import pytest
 from clip_courier.__main__ import VERBS, main
 from clip_courier_demo.stage import Stage
 from conftest import NIGHT
+from snapshots import MakeCourier, manifested
 
 INCLUDE = Path(__file__).resolve().parents[2] / "include"
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -50,6 +51,20 @@ def test_night_then_every_verb_finds_it_done(run: Run) -> None:
         again = run(verb, *night, "--json")
         assert again.returncode == 0, again.stderr
         assert json.loads(again.stdout)["new"] is False
+
+
+def test_deliver_carries_no_library_of_another_stage(run: Run, stage: Stage, make_courier: MakeCourier) -> None:
+    """The process that delivers for hours holds no word lists, statistics or data docs of the others."""
+    manifested(stage, make_courier)
+    night = ("--night", NIGHT.isoformat(), "--now", "2026-11-20T02:00:00Z")
+    done = run("deliver", *night, PYTHONPROFILEIMPORTTIME="1")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "delivered" in done.stdout
+    told = (line for line in done.stderr.splitlines() if line.startswith("import time:"))
+    imported = {line.rpartition("|")[2].strip().split(".")[0] for line in told}
+    assert imported >= {"paramiko", "gnupg", "duckdb"}
+    others = {"scipy", "faker", "wordfreq", "whisper_normalizer", "rapidfuzz", "pycountry"}
+    assert imported & (others | {"great_expectations", "matplotlib", "airflow"}) == set()
 
 
 def test_report_takes_a_night_or_a_week_that_was_published(run: Run, stage: Stage) -> None:

@@ -479,7 +479,7 @@ def test_batches_are_no_larger_sealed_than_the_vendor_takes(
     rng = random.Random(5)
     words = sorted(harmless_words({"en": frozenset(wordfreq.top_n_list("en", 8_000))})["en"])
     made = []
-    for n in range(400, 436):
+    for n in range(400, 460):
         ms = rng.choice((500, 900, 2_000, 3_500))
         texts = [" ".join(rng.choices(words, k=rng.choice((3, 40, 150)))) for _ in range(rng.randrange(1, 9))]
         made.append(
@@ -585,7 +585,9 @@ def test_manifest_leaves_out_whom_no_group_covers(night: Night, landing: Path) -
     alone = lone(900, landing, "person-hi", locale="hi-IN")
     outcome = night.validated([alone, *(lone(901 + n, landing, f"person-{n}") for n in range(3))]).cut(AURORA)
     assert night.left_out("aurora") == {alone["clip_key"]: "small_group"}
-    assert outcome.counts["vendors"] == {"aurora": {"batches": 1, "clips": 3, "left_out": {"small_group": 1}, **NOTHING_SILENCED}}
+    assert outcome.counts["vendors"] == {
+        "aurora": {"batches": 1, "clips": 3, "left_out": {"small_group": 1}, **NOTHING_SILENCED}
+    }
     assert {one["locale"] for one in night.rows_of()} == {"en-US"}
 
 
