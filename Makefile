@@ -14,8 +14,8 @@ demo: runtime ## a whole night with two sides, on made-up clips, here
 ui: runtime ## the same in Airflow's user interface, on this machine only
 	@$(PYTHON) -m clip_courier_demo ui
 
-test: dev ## the tests; ARGS="-k ledger" narrows them
-	@$(PYTHON) -m pytest --durations=15 $(ARGS)
+test: dev ## the tests, two files at a time; ARGS="-k ledger" narrows them
+	@$(PYTHON) -m pytest -n 2 --dist loadfile --durations=15 $(ARGS)
 
 check: dev ## lint, format, types, layers
 	@.venv/bin/ruff check
