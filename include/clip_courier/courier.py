@@ -67,6 +67,9 @@ _COLLECTED_WITHIN = timedelta(hours=1)
 # How long a worker waits for others to hang up.
 _CONNECTION_WAIT_S = 600
 
+# Reasons of a clip that was left out which will hold on every other night as well.
+_LASTING = "^(mask_without_timing|audio_.*)$"
+
 _WORDS = pa.schema([("language", pa.string()), ("word", pa.string())])
 
 
@@ -514,13 +517,17 @@ class Courier:
         return Holdings(self._root, self._ledger, night, since)
 
     def _rejected_before(self, night: date) -> pa.Table:
-        """Clips that validation rejected on other nights."""
+        """Clips that other nights rejected for what they are: at validation, or when their sound was to be masked."""
         ids = [selection.SET_ASIDE.empty_table()]
         for folder in self._root.nights():
             if folder.night != night and folder.rejected.exists() and folder.selected.exists():
                 rows = pq.read_table(folder.selected, columns=["clip_id", "clip_key"])
-                bad = pq.read_table(folder.rejected, columns=["clip_key"])["clip_key"]
-                ids.append(rows.filter(pc.is_in(rows["clip_key"], bad)).select(["clip_id"]))
+                bad = [pq.read_table(folder.rejected, columns=["clip_key"])]
+                for path in folder.left_out_files():
+                    left = pq.read_table(path)
+                    bad.append(left.filter(pc.match_substring_regex(left["reason"], _LASTING)).select(["clip_key"]))
+                keys = pa.concat_tables(bad)["clip_key"]
+                ids.append(rows.filter(pc.is_in(rows["clip_key"], keys)).select(["clip_id"]))
         return pa.concat_tables(ids)
 
     def _vocabulary(self, folder: NightFolder) -> Mapping[str, frozenset[str]]:

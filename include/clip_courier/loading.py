@@ -469,7 +469,7 @@ def _refused(given: Loading, batches: list[Batch], returns: list[Return]) -> Ite
             yield from (
                 {**night, "stage": "validate", "clip_key": row["clip_key"], "reason": r} for r in row["reasons"]
             )
-        for path in sorted((folder.public / "left_out").glob("*.parquet")):
+        for path in folder.left_out_files():
             yield from ({**night, "stage": "manifest", **row} for row in _rows(path))
     of = {
         batch.batch_id: {"night": batch.night_date, "vendor": batch.vendor, "batch_id": batch.batch_id}

@@ -424,6 +424,9 @@ class NightFolder:
         """Row keys and reasons of what was not put into a batch: at the `assignment`, or for one vendor."""
         return self.public / "left_out" / f"{what}.parquet"
 
+    def left_out_files(self) -> list[Path]:
+        return sorted(self.public.glob("left_out/*.parquet"))
+
     @property
     def vocabulary(self) -> Path:
         """The words that may be shown on this night, by language."""
