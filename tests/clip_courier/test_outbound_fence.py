@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -130,7 +131,12 @@ class Fence(RuleBasedStateMachine):
         left = next(iter(self.seen.values()), set())
         assert batch.state == ("DELIVERED" if left else "CANCELLED")
         assert self.seen.keys() <= {batch.sha256}
-        assert everything - gone <= left, "a clip was held back that nobody had withdrawn"
+        alone = self.left_alone()
+        assert everything - gone <= left | alone, "a clip was held back that nobody had withdrawn"
+        kept = [row for row in self.crosswalk.to_pylist() if row["clip_ref"] in everything - gone]
+        for language in {row["locale"][:2] for row in kept if row["clip_ref"] in alone}:
+            # Whoever was held back for that was the last who spoke the language.
+            assert len({p for row in kept if row["locale"][:2] == language for p in row["person_ids"]}) < 2
         assert recalled_refs(load_settings(self.stage.environ).root, BATCH) == left & gone
         assert [path.name for path in self.home.iterdir() if path.name.endswith(".part")] == []
         self.courier().verify()
@@ -139,6 +145,13 @@ class Fence(RuleBasedStateMachine):
 
     def ledger(self) -> Ledger:
         return Ledger(f"sqlite:///{self.stage.root / 'ledger.sqlite'}")
+
+    def left_alone(self) -> set[str]:
+        """The refs that were taken out because those with whom they made up a group had withdrawn."""
+        path = self.stage.root / "nights" / str(NIGHT) / "batches" / BATCH / "withheld.parquet"
+        rows = pq.read_table(path).to_pylist() if path.exists() else []
+        keys = {row["clip_key"] for row in rows if row["reason"] == "small_group"}
+        return {row["clip_ref"] for row in self.crosswalk.to_pylist() if row["clip_key"] in keys}
 
     def refs_inside(self) -> set[str]:
         """The refs of the drop, as the vendor's own gpg opens it."""
