@@ -488,7 +488,15 @@ class Courier:
 
     def _pseudonyms(self, night: date) -> Pseudonyms:
         longest = timedelta(days=self._policy().disclosure.epoch_max_days)
-        return pseudonyms_for(self._credentials("clip_courier_pseudonyms"), night, longest)
+        pseudonyms = pseudonyms_for(self._credentials("clip_courier_pseudonyms"), night, longest)
+        if "+" in pseudonyms.epoch:
+            log.warning(
+                "the key of the pseudonyms has served for %d days and more: epoch %s has refs of its own, but only with a key"
+                " of its own can the old one be destroyed; add an epoch to the connection clip_courier_pseudonyms",
+                longest.days,
+                pseudonyms.epoch,
+            )
+        return pseudonyms
 
     def _own_pseudonyms(self, night: date) -> Pseudonyms:
         """For the keys of transcribers: of the night's epoch, or of today's where that one is destroyed."""

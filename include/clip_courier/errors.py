@@ -35,10 +35,6 @@ class ConnectionInvalid(CourierError):
     """Complete the connection: the README's table of connections lists what each one must hold."""
 
 
-class EpochExpired(CourierError):
-    """Add an epoch with a fresh 32-byte key and its `from` to the connection clip_courier_pseudonyms, and run again."""
-
-
 class VendorUnknown(CourierError):
     """Name a vendor that has a file in the vendors folder, or add its file and public key there."""
 

@@ -12,12 +12,12 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 
 import numpy as np
 
-from clip_courier.errors import ConnectionInvalid, EpochExpired
+from clip_courier.errors import ConnectionInvalid
 from clip_courier.model import Connection
 
 # The "vendor" of refs that never leave: row keys in results, and the warehouse.
@@ -71,17 +71,15 @@ def _framed(part: str) -> bytes:
 def pseudonyms_for(connection: Connection, night: date, longest: timedelta) -> Pseudonyms:
     """The epoch in force on the night: the latest one whose `from` is not after it.
 
+    No epoch lasts longer than `longest`: a key that serves on begins another one by itself, with other refs, each time
+    that span is over. So nobody's neglect lets refs grow old, and a night never stops for it.
+
     Raises:
         ConnectionInvalid: an epoch lacks its 32-byte key or its date, or none has begun.
-        EpochExpired: the latest one began `longest` or more before the night.
     """
     begins, pseudonyms = max(_begun(connection, night), key=lambda epoch: (epoch[0], epoch[1].epoch))
-    if night - begins >= longest:
-        raise EpochExpired(
-            f"connection {connection.conn_id}: epoch {pseudonyms.epoch} began on {begins}, and an epoch lasts"
-            f" {longest.days} days; there is none for {night}"
-        )
-    return pseudonyms
+    spans = (night - begins) // longest
+    return replace(pseudonyms, epoch=f"{pseudonyms.epoch}+{spans}") if spans else pseudonyms
 
 
 def last_pseudonyms(connection: Connection, day: date) -> Pseudonyms:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clip_courier.errors import ConnectionInvalid, EpochExpired
+from clip_courier.errors import ConnectionInvalid
 from clip_courier.model import Connection
 from clip_courier.pseudonyms import OURSELVES, Pseudonyms, last_pseudonyms, pseudonyms_for
 
@@ -120,15 +120,13 @@ def test_pseudonyms_do_not_show_their_key() -> None:
     assert "secret" not in shown
 
 
-def test_pseudonyms_for_refuses_a_night_whose_epoch_is_over() -> None:
+def test_pseudonyms_for_begins_another_epoch_when_one_is_over() -> None:
     begins = date(2026, 5, 21)
     only = connection(e1=epoch(begins.isoformat()))
-    assert pseudonyms_for(only, begins, LONGEST).epoch == "e1"
-    assert pseudonyms_for(only, begins + timedelta(days=183), LONGEST).epoch == "e1"
-    with pytest.raises(EpochExpired, match=r"epoch e1 began on 2026-05-21.* 184 days.* 2026-11-21") as refused:
-        pseudonyms_for(only, begins + timedelta(days=184), LONGEST)
-    assert "Add an epoch" in refused.value.way_out
-    assert base64.b64encode(KEY).decode() not in str(refused.value)
+    named = {days: pseudonyms_for(only, begins + timedelta(days=days), LONGEST) for days in (0, 183, 184, 367, 368)}
+    assert [one.epoch for one in named.values()] == ["e1", "e1", "e1+1", "e1+1", "e1+2"]
+    refs = [named[days].refs("aurora", "person", ["person-1"])[0] for days in named]
+    assert len(set(refs)) == 3
     renewed = connection(e1=epoch(begins.isoformat()), e2=epoch("2026-11-21"))
     assert pseudonyms_for(renewed, begins + timedelta(days=184), LONGEST).epoch == "e2"
 
