@@ -7,7 +7,7 @@ imported by its verb: the process that delivers for hours carries none of them.
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clip_courier import leaks, outbound, recalls, reports, selection
-from clip_courier.batch_files import overdue, read_crosswalk
+from clip_courier.batch_files import overdue, read_crosswalk, read_own
 from clip_courier.disclosure import Gate
 from clip_courier.errors import (
     ConnectionInvalid,
@@ -428,7 +428,14 @@ class Courier:
                 if folder.night not in watches:
                     columns = ["clip_id", "call_id", "audio_uri", "audio_sha256", "participants", "recorded_at"]
                     files = [folder.selected, *sorted(folder.private.glob("*.crosswalk.parquet"))]
-                    rows = pa.concat_tables(pq.read_table(path, columns=columns) for path in files if path.exists())
+                    known = []
+                    for path in files:
+                        # A damaged crosswalk keeps its own batch back; the night's sample has its clips, too.
+                        with suppress(CrosswalkMissing):
+                            known.append(read_own(path, "a list of clips", columns))
+                    if not known:
+                        raise CrosswalkMissing(f"no list of the clips of the night {folder.night} can be read")
+                    rows = pa.concat_tables(known)
                     words = self._shown_words(folder)
                     watches[folder.night] = leaks.for_night(self._landing, words, rows)
                 return watches[folder.night]
@@ -491,8 +498,8 @@ class Courier:
         pseudonyms = pseudonyms_for(self._credentials("clip_courier_pseudonyms"), night, longest)
         if "+" in pseudonyms.epoch:
             log.warning(
-                "the key of the pseudonyms has served for %d days and more: epoch %s has refs of its own, but only with a key"
-                " of its own can the old one be destroyed; add an epoch to the connection clip_courier_pseudonyms",
+                "the key of the pseudonyms has served for %d days and more: epoch %s has its own refs, but only with a"
+                " key of its own can the old one be destroyed; add an epoch to the connection clip_courier_pseudonyms",
                 longest.days,
                 pseudonyms.epoch,
             )

@@ -3,7 +3,8 @@
 A name is weighed against the word: "Johnson" is sooner a name, "list" sooner a list, though persons are called both.
 
 Sources: word frequencies: wordfreq; names and how many bear them: the 1990 US census (package `names`), and for the
-rest of the world the lists that Faker keeps for its locales.
+rest of the world the lists that Faker keeps for its locales. They are imported where they are asked: a process that
+only delivers does not ask.
 """
 
 import importlib
@@ -14,9 +15,7 @@ from functools import lru_cache
 from importlib import resources
 from typing import Final
 
-import faker.providers.person
 import regex
-import wordfreq
 
 # On wordfreq's Zipf scale (log10 of occurrences per billion words). Below: not an everyday word.
 EVERYDAY_ZIPF: Final = 3.0
@@ -54,6 +53,8 @@ _LETTERS = regex.compile(r"[\p{L}\p{M}]+")
 @lru_cache(maxsize=32)
 def _frequencies(language: str) -> Mapping[str, float]:
     """Word → share of all words; empty for a language without a dictionary."""
+    import wordfreq
+
     # Asked for a language that it lacks, wordfreq would answer with its nearest one.
     if language not in wordfreq.available_languages():
         return {}
@@ -98,6 +99,8 @@ def _census() -> Mapping[str, float]:
 @lru_cache(maxsize=1)
 def _listed() -> Mapping[str, frozenset[str]]:
     """Given and family names of every locale that Faker knows, in lower case → the languages of these locales."""
+    import faker.providers.person
+
     found: dict[str, set[str]] = {}
     for module in pkgutil.iter_modules(faker.providers.person.__path__):
         provider = importlib.import_module(f"faker.providers.person.{module.name}").Provider

@@ -63,7 +63,8 @@ def test_deliver_carries_no_library_of_another_stage(run: Run, stage: Stage, mak
     told = (line for line in done.stderr.splitlines() if line.startswith("import time:"))
     imported = {line.rpartition("|")[2].strip().split(".")[0] for line in told}
     assert imported >= {"paramiko", "gnupg", "duckdb"}
-    others = {"scipy", "faker", "wordfreq", "whisper_normalizer", "rapidfuzz", "pycountry"}
+    # The search for leaks asks wordfreq's small list for what says nothing.
+    others = {"scipy", "faker", "whisper_normalizer", "rapidfuzz", "pycountry"}
     assert imported & (others | {"great_expectations", "matplotlib", "airflow"}) == set()
 
 
