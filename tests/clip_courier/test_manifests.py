@@ -542,7 +542,7 @@ def test_manifest_gives_a_clip_only_to_a_vendor_that_may_have_it(night: Night, l
         vendor("hindi", clip_countries=["IN"], locales=["hi"]),
     ]
     places = [(c, loc) for c in ("DE", "FR", "AT", "US", "IN") for loc in ("de-DE", "hi-IN")] * 2
-    made = [row(500 + n, landing, country=c, locale=loc) for n, (c, loc) in enumerate(places)]
+    made = [row(560 + n, landing, country=c, locale=loc) for n, (c, loc) in enumerate(places)]
     night.validated(made).cut(*vendors)
     given_to = {one["clip_id"]: one["batch_id"].split("-")[0] for one in night.crosswalk()}
     expected = {"DE": "home", "FR": "union", "AT": "union"}
