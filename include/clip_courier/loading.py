@@ -512,3 +512,7 @@ def _funnel(root: Root) -> Iterable[dict[str, Any]]:
             for reason, clips in counts["reasons"].items():
                 yield {"night": folder.night, "step": "rejected", "reason": reason, "clips": clips}
             yield {"night": folder.night, "step": "validated", "clips": counts["validated"]}
+            # A night of an older version judged no landing zone.
+            if landing := counts.get("landing"):
+                yield {"night": folder.night, "step": "landing", "clips": landing["rows"]}
+                yield {"night": folder.night, "step": "landing_rejected", "clips": landing["rejected"]}

@@ -24,7 +24,7 @@ from clip_courier.landing import Landing
 from clip_courier.model import CLIPS, NightFolder, Root, silent
 from clip_courier.pseudonyms import OURSELVES
 from clip_courier.rules import DUPLICATE, LANDING_RULES, RULES
-from clip_courier.settings import Quality, Threshold
+from clip_courier.settings import Quality, Threshold, load_settings
 from conftest import NIGHT
 from selected_rows import PSEUDONYMS, everything_written
 
@@ -345,6 +345,27 @@ def test_every_reason_is_of_one_rule() -> None:
     assert len({rule.reason for rule in RULES}) == len(RULES)
     assert all(rule.over or rule.expectations for rule in RULES)
     assert all(rule.holds or rule.reason == DUPLICATE for rule in LANDING_RULES)
+
+
+@pytest.mark.parametrize(
+    ("landing", "told"),
+    [
+        ({"bad_countri": {"action": "warn", "max_share": 1}}, "no rule bad_countri; did you mean bad_country"),
+        ({"audio_missing": {"action": "warn", "max_share": 1}}, "no rule audio_missing"),
+        ({"bad_country": {"action": "warn"}}, "either `max_share` or `max_rows`"),
+        ({"bad_country": {"action": "warn", "max_share": 1, "max_rows": 1}}, "either `max_share` or `max_rows`"),
+        ({"bad_country": {"action": "ignore", "max_share": 1}}, "bad_country"),
+        ({"bad_country": {"action": "stop", "max_share": 1.5}}, "bad_country"),
+    ],
+)
+def test_a_threshold_that_says_nothing_is_refused(landing: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        Quality.model_validate({"landing": landing})
+
+
+def test_the_policy_that_is_delivered_says_what_the_rules_say() -> None:
+    assert load_settings({}).policy().quality.landing.keys() == set(REASONS)
+    assert load_settings({}).policy().quality.over() == Quality().over()
 
 
 def test_inspect_rejects_what_a_policy_warns_of_only_when_it_is_changed(tmp_path: Path) -> None:

@@ -16,17 +16,21 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from clip_courier import quality
+from clip_courier.__main__ import main
+from clip_courier.courier import Courier
 from clip_courier.errors import ContractBroken, StageMissing
 from clip_courier.landing import Landing
 from clip_courier.model import CLIPS, NightFolder, Outcome, Root, write_parquet
 from clip_courier.quality import Validation
 from clip_courier.rules import LANDING_RULES, Expectation, Rule
 from clip_courier.settings import Quality, Threshold, load_settings
+from clip_courier_demo.stage import Stage
 from conftest import NIGHT
 from selected_rows import PSEUDONYMS, everything_written, row, sound, table
 
@@ -373,6 +377,37 @@ def test_validate_in_parts_says_the_same(judged: Judged, tmp_path: Path, monkeyp
     found = [counted.findall(path.read_text(encoding="utf-8")) for path in (page, whole)]
     assert found[0] == found[1]
     assert len(found[0]) > 10
+
+
+def test_a_night_tells_of_its_landing_zone_on_the_command_line_and_in_the_warehouse(
+    stage: Stage, courier: Courier, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    courier.select(NIGHT)
+    for name, value in stage.environ.items():
+        monkeypatch.setenv(name, value)
+    assert main(["validate", "--night", str(NIGHT)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(
+        r"validate: \d+ of \d+ rows of landing are rejected, in \d+ partitions, \d+ of them judged now", lines[1]
+    )
+    assert lines[2].split() == ["rule", "rows", "share", "at", "most", "action"]
+    assert main(["validate", "--night", str(NIGHT), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    by_rule = {rule["reason"]: rule for rule in told["landing_rules"]}
+    assert {line.split()[0]: int(line.split()[1]) for line in lines[3:]} == {
+        reason: rule["rows"] for reason, rule in by_rule.items() if rule["rows"]
+    }
+    # The demo world has each of these wrong somewhere.
+    assert {"duplicate_clip_id", "bad_locale", "bad_country", "bad_duration"} <= {
+        r for r in by_rule if by_rule[r]["rows"]
+    }
+    counts = pq.read_table(courier._root.night(NIGHT).landing_counts).to_pylist()
+    assert sum(one["rows"] for one in counts if one["reason"] is None) == told["landing"]["rows"]
+    courier.load()
+    with duckdb.connect(str(stage.root / "warehouse" / "clip_courier.duckdb"), read_only=True) as warehouse:
+        found = warehouse.execute("SELECT step, clips FROM nights WHERE step LIKE 'landing%'").fetchall()
+    landing = told["landing"]
+    assert dict(found) == {"landing": landing["rows"], "landing_rejected": landing["rejected"]}
 
 
 def test_validate_asks_nobody_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -382,7 +382,7 @@ CREATE TABLE nights (
     clips BIGINT,
     hours DOUBLE
 );
-COMMENT ON TABLE nights IS 'The funnel of each night (refused by reason, eligible, selected, validated, manifested, delivered) and its sampling plan by stratum';
+COMMENT ON TABLE nights IS 'The funnel of each night (refused by reason, eligible, selected, validated, manifested, delivered), the rows of its landing window and how many of them the rules reject (landing, landing_rejected), and its sampling plan by stratum';
 COMMENT ON COLUMN nights.night IS 'UTC date of the run';
 COMMENT ON COLUMN nights.step IS 'Step of the night';
 COMMENT ON COLUMN nights.reason IS 'For refused and rejected clips the reason, for the budget of a stratum what limits it; null otherwise';
