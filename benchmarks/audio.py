@@ -160,14 +160,7 @@ def equal_error_rate(enrolled: Floats, trial: Floats, speakers: npt.NDArray[np.i
     """Every recording against every other one; both arrays are (recordings, features)."""
     spread = np.concatenate([enrolled, trial]).std(axis=0)
     distance = np.linalg.norm((enrolled[:, None] - trial[None]) / spread, axis=2)
-    is_other = ~np.eye(len(speakers), dtype=bool)
-    is_same = speakers[:, None] == speakers[None]
-    same, strange = np.sort(distance[is_same & is_other]), np.sort(distance[~is_same])
-    levels = np.concatenate([same, strange])
-    missed = 1 - np.searchsorted(same, levels, "right") / len(same)
-    taken = np.searchsorted(strange, levels, "right") / len(strange)
-    best = np.argmin(np.abs(missed - taken))
-    return float(missed[best] + taken[best]) / 2
+    return _where_errors_are_equal(distance, speakers)
 
 
 def bench_likeness() -> None:
@@ -200,7 +193,13 @@ def best_of(enrolled: Floats, tried: Floats, speakers: npt.NDArray[np.int64]) ->
     """Of every trial the way that comes nearest to the enrolled one; `tried` is (ways, recordings, features)."""
     spread = enrolled.std(axis=0)
     distance = np.min(np.linalg.norm((enrolled[None, :, None] - tried[:, None]) / spread, axis=3), axis=0)
-    is_same, is_other = speakers[:, None] == speakers[None], ~np.eye(len(speakers), dtype=bool)
+    return _where_errors_are_equal(distance, speakers)
+
+
+def _where_errors_are_equal(distance: Floats, speakers: npt.NDArray[np.int64]) -> float:
+    """The share of errors at the level at which as many strangers are taken as speakers are missed."""
+    is_other = ~np.eye(len(speakers), dtype=bool)
+    is_same = speakers[:, None] == speakers[None]
     same, strange = np.sort(distance[is_same & is_other]), np.sort(distance[~is_same])
     levels = np.concatenate([same, strange])
     missed = 1 - np.searchsorted(same, levels, "right") / len(same)

@@ -18,7 +18,7 @@ from rapidfuzz.distance import Levenshtein
 from clip_courier.errors import AudioUnusable
 
 REASON: Final = "mask_without_timing"
-# What can be said in less is no word that anybody needs to hide; a time so short is a recogniser's placeholder.
+# No word that anybody needs to hide is said in less: a recogniser that says so does not know the time.
 _SHORTEST_WORD_MS: Final = 30
 _EDGE: Final = regex.compile(r"^[\p{P}\p{S}]+|[\p{P}\p{S}]+$")
 
