@@ -55,7 +55,7 @@ class Task:
 
     def key(self, what: str) -> str:
         """The night's secret for a draw, put before a clip id and hashed with MD5; as in clip_courier.selection."""
-        return hmac.digest(KEY, f"{self.night}:{what}".encode(), hashlib.sha256).hex()
+        return hmac.digest(KEY, f"{self.night}:{what}".encode(), hashlib.sha256)[:16].hex()
 
     def drawn_of_groups(self, reach: pa.Table, variance: Variance, most_clips: int) -> tuple[pa.Table, pa.Table]:
         """How many survivors of each group are taken, and what each stratum may have: tables of groups, not of clips.

@@ -270,7 +270,7 @@ def hits(groups: pa.Table, strata: Sequence[Stratum], start: float) -> pa.Table:
 
     Returns:
         stratum, billed_ms, weight, rivals, group_no, hits, probability, and the `reach` of a draw: below this 128-bit
-        number the lots of at least `hits` survivors lie, but for once in a billion groups.
+        number the lots of at least `hits` survivors lie, but for once in a million groups.
     """
     if groups.num_rows == 0:
         return pa.Table.from_batches([], HIT)
@@ -296,7 +296,7 @@ def hits(groups: pa.Table, strata: Sequence[Stratum], start: float) -> pa.Table:
 
 
 def _reach(found: Ints, kept: Ints) -> Floats:
-    """So many survivors are expected below it that six standard deviations fewer are still enough."""
-    expected = found + 6 * np.sqrt(found) + 20
+    """So many survivors are expected below it that five standard deviations fewer are still enough."""
+    expected = found + 5 * np.sqrt(found) + 10
     reach: Floats = 2.0**128 * np.minimum(1, expected / np.maximum(kept, 1))
     return reach

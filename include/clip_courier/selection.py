@@ -54,6 +54,8 @@ REFUSALS = (
 # Clips that validation rejected on other nights: drawn again, they would only be rejected again.
 SET_ASIDE = pa.schema([("clip_id", pa.string())])
 
+# In hex, with a clip id behind it, still one block of MD5.
+_KEY_BYTES = 16
 
 NOTICES = pa.schema([("notice_version", pa.string()), ("effective_from", pa.timestamp("us", tz="UTC"))])
 # What a night asks about, beside what does not change with the night.
@@ -156,6 +158,7 @@ def _draw(night: date, now: datetime, given: Selection, root: Root | None) -> tu
         tables.register("set_aside", given.set_aside())
         tables.register("exposure", given.exposure())
         _judge_window(tables, now, given, landed, root)
+        consider(tables, sampling)
         found = {row["reason"]: row["clips"] for row in tables.run("funnel").to_pylist()}
         refused = {reason: found.get(reason, 0) for reason in REFUSALS}
         refused["too_old"] += landed.outside
@@ -205,10 +208,15 @@ def _shown(strata: Sequence[dict[str, Any]], shared: Set[str], k: int) -> list[d
     return [*(one for one in strata if one["stratum"] in shared), {**together, **rounded}]
 
 
-def thin(tables: Tables, sampling: Sampling, key: Callable[[str], str]) -> int:
-    """Phase 1: make `drawable` and `rival` from `judged`; the number of clips of persons who were heard enough."""
+def consider(tables: Tables, sampling: Sampling) -> None:
+    """Make the relation `drawable` from what `judge` made, and `clips`, `set_aside`; with it `funnel` can be run."""
     tables.run("weight", {"uncertainty_weight": sampling.uncertainty_weight})
-    tables.run("drawable", {**_by(sampling), "step_ms": BILLED_STEP_MS})
+    for statement in ("naming", "stratum", "considered", "drawable"):
+        tables.run(statement, {**_by(sampling), "step_ms": BILLED_STEP_MS})
+
+
+def thin(tables: Tables, sampling: Sampling, key: Callable[[str], str]) -> int:
+    """Phase 1: make `rival` from `drawable`; the number of clips of persons who were heard enough, which are let go."""
     tables.run("speaker")
     tables.run("busy", _caps(sampling))
     tables.run("heard")
@@ -326,9 +334,10 @@ def judge(tables: Tables, now: datetime, policy: Policy, *, is_attached: bool = 
     tables.register("bounds", pa.Table.from_pylist([{name: values[name] for name in BOUNDS.names}], BOUNDS))
     if not is_attached:
         tables.run("fresh")
+        tables.register("part", FOUND.empty_table())
         tables.register("found", FOUND.empty_table())
         tables.register("stale", FOUND.empty_table())
-    for statement in (*STATEMENTS, "verdict", "spent", "judged"):
+    for statement in (*STATEMENTS, "verdict", "spent", "ruled", "judged"):
         tables.run(statement, values)
 
 
@@ -350,7 +359,8 @@ def _asked(policy: Policy) -> dict[str, Any]:
 
 
 def _night_key(connection: Connection, night: date) -> Callable[[str], str]:
-    """What a draw is for → its own secret, in hex: HMAC-SHA-256 (RFC 2104) of night and purpose under the sampling key.
+    """What a draw is for → its own secret, in hex: HMAC-SHA-256 of night and purpose under the sampling key, cut to 128
+    bits (RFC 2104, 5).
 
     Put before a clip id and hashed, it orders the clips as nobody can foretell who lacks the key. Every night has its
     own order: else a clip that lost once would lose for ever.
@@ -361,7 +371,7 @@ def _night_key(connection: Connection, night: date) -> Callable[[str], str]:
         secret = b""
     if len(secret) != 32:
         raise ConnectionInvalid(f"connection {connection.conn_id}: password must be 32 bytes in base64")
-    return lambda what: hmac.digest(secret, f"{night}:{what}".encode(), hashlib.sha256).hex()
+    return lambda what: hmac.digest(secret, f"{night}:{what}".encode(), hashlib.sha256)[:_KEY_BYTES].hex()
 
 
 def refusals(landing: Landing, policy: Policy, now: datetime, clips: pa.Table) -> dict[str, str]:

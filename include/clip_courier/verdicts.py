@@ -100,6 +100,7 @@ class Verdicts:
         """Make the relations `found`, from the parts that count, and `fresh`, from the other files of clips."""
         self._landed.attach_clips(tables, "fresh", self._fresh)
         if not self._covered:
+            tables.register("part", FOUND.empty_table())
             tables.register("found", FOUND.empty_table())
             tables.register("stale", FOUND.empty_table())
             return

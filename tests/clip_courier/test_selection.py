@@ -154,6 +154,8 @@ def judged(cases: Sequence[Case], policy: Policy) -> tuple[dict[str, str | None]
         # No statement of ours gives back all that was judged: the funnel only counts.
         rows = tables._connection.table("judged").to_arrow_table().to_pylist()
         answers = {row["clip_ref"]: row["reason"] for row in tables.run("refusals").to_pylist()}
+        tables.register("set_aside", selection.SET_ASIDE.empty_table())
+        selection.consider(tables, policy.sampling)
         funnel = {row["reason"]: row["clips"] for row in tables.run("funnel").to_pylist()}
     assert len(rows) == len(cases)
     return {row["clip_id"]: row["reason"] for row in rows}, answers, funnel
@@ -489,12 +491,13 @@ def sample_of(
         tables.register("exposure", pa.table([list(heard), list(heard.values())], schema=EXPOSURE))
         selection.judge(tables, NOW, policy)
         night_key = key_of(key)
+        selection.consider(tables, plan)
         selection.thin(tables, plan, night_key)
         strata = selection.draw(tables, plan, night_key, spread, most_clips)
         drawn = tables._connection.table("drawn").to_arrow_table().to_pylist()
         rivals = tables._connection.sql(
             "SELECT clip_id, coalesce(rivals, 1) AS n, coalesce(is_kept, TRUE) AS kept"
-            " FROM drawable d LEFT JOIN rival r ON r.clip_no = d.rowid"
+            " FROM drawable d LEFT JOIN rival r ON r.clip_no = d.clip_no"
         ).to_arrow_table()
         [hits] = tables._connection.sql("SELECT coalesce(sum(hits), 0)::BIGINT FROM hit").fetchall()
     assert len({row["clip_id"] for row in drawn}) == len(drawn)

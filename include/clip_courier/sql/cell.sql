@@ -12,11 +12,9 @@ capped AS (
     HAVING clips > cap
 )
 SELECT
-    h.clip_no,
-    h.clip_id,
-    h.person_id,
+    h.* EXCLUDE (person_no, left_ms),
     h.person_no * $clips_per_person
-        + (row_number() OVER (PARTITION BY h.person_no ORDER BY h.stratum, h.duration_ms, h.clip_id) - 1) * c.cap // c.clips
+        + (row_number() OVER (PARTITION BY h.person_no ORDER BY h.stratum_no, h.duration_ms, h.clip_id) - 1) * c.cap // c.clips
         AS cell
 FROM within_reach h
 JOIN capped c ON c.person_no = h.person_no

@@ -1,13 +1,10 @@
--- How many persons each product of the sample has: exactly where there may be few. Reads: drawn, drawable, verdict.
+-- How many persons share each product of the drawable clips in the window: exactly where there may be few.
+-- Reads: drawable, naming, verdict.
 CREATE TEMP TABLE product AS
-WITH drawn_of AS (
-    SELECT DISTINCT product FROM drawable WHERE clip_id IN (SELECT clip_id FROM drawn)
-),
-rough AS (
-    SELECT product, approx_count_distinct(mark1) AS persons
-    FROM verdict
-    WHERE product IN (SELECT product FROM drawn_of)
-    GROUP BY product
+WITH rough AS (
+    SELECT n.product, r.persons
+    FROM (SELECT product_no, approx_count_distinct(mark1) AS persons FROM drawable GROUP BY product_no) r
+    JOIN (SELECT DISTINCT product_no, product FROM naming) n ON n.product_no = r.product_no
 ),
 few AS (
     SELECT * FROM verdict WHERE product IN (SELECT product FROM rough WHERE persons < 1000)

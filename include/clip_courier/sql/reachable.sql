@@ -1,2 +1,2 @@
--- Reads: drawable, overheard.
-DELETE FROM drawable WHERE rowid IN (SELECT clip_no FROM overheard)
+-- Reads: overheard.
+UPDATE considered SET standing = 'overheard' WHERE rowid IN (SELECT clip_no FROM overheard)

@@ -5,23 +5,34 @@
 -- Reads: cell.
 CREATE TEMP TABLE rival AS
 WITH keyed AS (
-    SELECT clip_no, list_sort(list(cell)) AS cells, arg_min(cell, person_id) AS cell, md5_number($key || clip_id) AS lot
-    FROM cell
-    GROUP BY clip_no, clip_id
+    SELECT * EXCLUDE (clip_id), md5_number($key || clip_id) AS lot FROM cell
 ),
 competition AS (
-    SELECT cell, count(*) AS clips, min(lot) AS lowest
-    FROM (SELECT unnest(cells) AS cell, lot FROM keyed)
-    GROUP BY cell
+    SELECT cell, count(*) AS clips, min(lot) AS lowest FROM keyed GROUP BY cell
 ),
 faced AS (
-    SELECT k.clip_no, sum(c.clips) AS clips, bool_and(k.lot = c.lowest) AS is_kept
-    FROM (SELECT clip_no, lot, unnest(cells) AS cell FROM keyed) k
+    SELECT
+        k.clip_no,
+        any_value(k.stratum_no) AS stratum_no,
+        any_value(k.duration_ms) AS duration_ms,
+        any_value(k.billed_ms) AS billed_ms,
+        any_value(k.weight) AS weight,
+        arg_min(k.cell, k.person_id) AS cell,
+        count(*) AS cells,
+        sum(c.clips) AS clips,
+        bool_and(k.lot = c.lowest) AS is_kept
+    FROM keyed k
     JOIN competition c ON c.cell = k.cell
     GROUP BY k.clip_no
 ),
+several AS (
+    SELECT clip_no, list_sort(list(cell)) AS cells
+    FROM cell
+    WHERE clip_no IN (SELECT clip_no FROM faced WHERE cells > 1)
+    GROUP BY clip_no
+),
 seat AS (
-    SELECT cells, count(*) AS clips, row_number() OVER () AS seat_no FROM keyed WHERE len(cells) > 1 GROUP BY cells
+    SELECT cells, count(*) AS clips, row_number() OVER () AS seat_no FROM several GROUP BY cells
 ),
 spread AS (
     SELECT seat_no, clips, cells, unnest(cells) AS one FROM seat
@@ -41,11 +52,9 @@ twice AS (
     SELECT seat_no, sum(clips * (((1 + sqrt(1 + 8 * pairs)) / 2)::BIGINT - 1)) AS clips FROM shared GROUP BY seat_no
 )
 SELECT
-    k.clip_no,
-    k.cell,
-    (f.clips - coalesce(t.clips, 0))::BIGINT AS rivals,
-    f.is_kept
-FROM keyed k
-JOIN faced f ON f.clip_no = k.clip_no
-LEFT JOIN seat s ON s.cells = k.cells
+    f.* EXCLUDE (cells, clips),
+    (f.clips - coalesce(t.clips, 0))::BIGINT AS rivals
+FROM faced f
+LEFT JOIN several v ON v.clip_no = f.clip_no
+LEFT JOIN seat s ON s.cells = v.cells
 LEFT JOIN twice t ON t.seat_no = s.seat_no

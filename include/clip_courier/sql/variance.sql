@@ -1,31 +1,32 @@
 -- How far the thinning's outcome varies, in each stratum: the variance of the length and of the number of clips that are
 -- expected to be taken once it is known who survived. Of a cell one clip survives, so its clips exclude each other; what
 -- clips of several cells have in common beyond that is left out. Whole numbers (small fractions of ms and of clips), so
--- that the order of summation does not matter. Reads: drawable, rival, level (stratum, level).
+-- that the order of summation does not matter. Reads: rival, stratum, level (stratum, level).
 WITH part AS (
     SELECT
-        d.stratum,
+        r.stratum_no,
         r.cell,
         r.rivals,
-        least(1, l.level * d.weight * r.rivals) AS q,
-        d.billed_ms
+        least(1, l.level * r.weight * r.rivals) AS q,
+        r.billed_ms
     FROM rival r
-    JOIN drawable d ON d.rowid = r.clip_no
-    JOIN level l ON l.stratum = d.stratum
+    JOIN stratum s ON s.stratum_no = r.stratum_no
+    JOIN level l ON l.stratum = s.stratum
 ),
 of_cell AS (
     SELECT
-        stratum,
+        stratum_no,
         sum((q * billed_ms * q * billed_ms / rivals * 1e24)::HUGEINT) AS billed_squared,
         sum((q * billed_ms / rivals * 1e12)::HUGEINT)::HUGEINT AS billed,
         sum((q * q / rivals * 1e30)::HUGEINT) AS clips_squared,
         sum((q / rivals * 1e15)::HUGEINT)::HUGEINT AS clips
     FROM part
-    GROUP BY stratum, cell
+    GROUP BY stratum_no, cell
 )
 SELECT
-    stratum,
+    s.stratum,
     sum(greatest(billed_squared - billed * billed, 0) // 1000000000000)::DOUBLE / 1e12 AS billed,
     sum(greatest(clips_squared - clips * clips, 0) // 1000000000000)::DOUBLE / 1e18 AS clips
 FROM of_cell
-GROUP BY stratum
+JOIN stratum s ON s.stratum_no = of_cell.stratum_no
+GROUP BY s.stratum
