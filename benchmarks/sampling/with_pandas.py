@@ -120,6 +120,7 @@ def _thinned(task: Task, clips: pd.DataFrame, heard: pd.DataFrame) -> pd.DataFra
     cap = task.sampling.clips_per_person
     clips["billed_ms"] = (clips["duration_ms"] + 499) // 500 * 500
     clips["weight"] = 1.0
+    heard = heard.assign(place=heard.groupby("clip_no").cumcount())
     heard = heard[heard.groupby("person_id")["clip_no"].transform("size") > cap]
     cells = heard.merge(clips, left_on="clip_no", right_index=True)
     cells = cells.sort_values(["person_id", "stratum", "duration_ms", "clip_id"])
@@ -129,11 +130,13 @@ def _thinned(task: Task, clips: pd.DataFrame, heard: pd.DataFrame) -> pd.DataFra
     of_cell = cells.groupby("cell")["lot"]
     cells["clips"], cells["is_lowest"] = of_cell.transform("size"), cells["lot"] == of_cell.transform("min")
     rivals = cells.groupby("clip_no").agg(
-        rivals=("clips", "sum"), is_kept=("is_lowest", "all"), cell=("cell", "min"), last=("cell", "max")
+        rivals=("clips", "sum"), is_kept=("is_lowest", "all"), low=("cell", "min"), high=("cell", "max")
     )
+    # That of whoever is listed first.
+    rivals["cell"] = cells.sort_values("place").groupby("clip_no")["cell"].first()
     # Clips that are rivals in both cells count once. More than two participants there are not in these worlds.
-    shared = rivals.groupby(["cell", "last"])["rivals"].transform("size")
-    rivals["rivals"] -= shared.where(rivals["cell"] != rivals["last"], 0)
+    shared = rivals.groupby(["low", "high"])["rivals"].transform("size")
+    rivals["rivals"] -= shared.where(rivals["low"] != rivals["high"], 0)
     clips = clips.join(rivals[["rivals", "is_kept", "cell"]])
     clips["rivals"] = clips["rivals"].fillna(1).astype("int64")
     clips["is_kept"] = clips["is_kept"].fillna(value=True).astype(bool)

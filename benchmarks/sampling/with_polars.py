@@ -55,7 +55,7 @@ def _clips(task: Task) -> pl.LazyFrame:
         .select(*needed, person_ids=people.list.eval(pl.element().struct.field("person_id")))
         .with_row_index("clip_no")
         .with_columns(
-            person_ids=pl.col("person_ids").list.unique(),
+            person_ids=pl.col("person_ids").list.unique(maintain_order=True),
             stratum=pl.concat_str("product", pl.lit(" × "), "locale"),
             reason=pl.when(pl.any_horizontal(pl.col(needed).is_null()))
             .then(pl.lit("malformed"))
@@ -159,13 +159,15 @@ def _thinned(task: Task, clips: pl.DataFrame) -> pl.DataFrame:
     cells = (
         clips.lazy()
         .select("clip_no", "clip_id", "stratum", "duration_ms", person_id="person_ids")
-        .explode("person_id", empty_as_null=True)
+        .with_columns(place=pl.int_ranges(pl.col("person_id").list.len()))
+        .explode("person_id", "place", empty_as_null=True)
         .filter(pl.len().over("person_id") > cap)
         .sort("person_id", "stratum", "duration_ms", "clip_id")
         .with_columns(person_no=pl.col("person_id").rle_id())
         .with_columns(rank=pl.int_range(pl.len()).over("person_no"), clips=pl.len().over("person_no"))
         .select(
             "clip_no",
+            "place",
             cell=pl.col("person_no") * cap + pl.col("rank") * cap // pl.col("clips"),
             lot=_lot(task.key("person")),
         )
@@ -176,11 +178,12 @@ def _thinned(task: Task, clips: pl.DataFrame) -> pl.DataFrame:
         .agg(
             pl.col("clips").sum(),
             is_kept=pl.col("is_lowest").all(),
-            cell=pl.col("cell").min(),
-            last=pl.col("cell").max(),
+            # That of whoever is listed first.
+            cell=pl.col("cell").sort_by("place").first(),
+            pair=pl.col("cell").sort().unique(maintain_order=True),
         )
         # Clips that are rivals in both cells count once. More than two participants there are not in these worlds.
-        .with_columns(shared=pl.when(pl.col("cell") != pl.col("last")).then(pl.len().over("cell", "last")).otherwise(0))
+        .with_columns(shared=pl.when(pl.col("pair").list.len() > 1).then(pl.len().over("pair")).otherwise(0))
         .select("clip_no", "is_kept", "cell", rivals=(pl.col("clips") - pl.col("shared")).cast(pl.Int64))
         .collect()
     )

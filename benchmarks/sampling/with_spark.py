@@ -167,7 +167,9 @@ def _thinned(task: Task, clips: DataFrame) -> DataFrame:
     ranked = of_person.orderBy("stratum", "duration_ms", "clip_id")
     cell = f.struct("person_id", "number")
     cells = (
-        clips.select("clip_no", "clip_id", "stratum", "duration_ms", f.explode("person_ids").alias("person_id"))
+        clips.select(
+            "clip_no", "clip_id", "stratum", "duration_ms", f.posexplode("person_ids").alias("place", "person_id")
+        )
         .withColumn("clips", f.count("*").over(of_person))
         .where(f.col("clips") > cap)
         .withColumn("number", f.floor((f.row_number().over(ranked) - 1) * cap / f.col("clips")))
@@ -180,12 +182,13 @@ def _thinned(task: Task, clips: DataFrame) -> DataFrame:
         .agg(
             f.sum("in_cell").alias("in_cells"),
             f.bool_and("is_lowest").alias("is_kept"),
-            f.min(cell).alias("cell"),
-            f.max(cell).alias("last"),
+            # That of whoever is listed first.
+            f.min_by(cell, "place").alias("cell"),
+            f.array_sort(f.collect_set(cell)).alias("pair"),
         )
         # Clips that are rivals in both cells count once. More than two participants there are not in these worlds.
-        .withColumn("shared", f.count("*").over(Window.partitionBy("cell", "last")))
-        .withColumn("rivals", f.col("in_cells") - f.when(f.col("cell") != f.col("last"), f.col("shared")).otherwise(0))
+        .withColumn("shared", f.count("*").over(Window.partitionBy("pair")))
+        .withColumn("rivals", f.col("in_cells") - f.when(f.size("pair") > 1, f.col("shared")).otherwise(0))
         .select("clip_no", "is_kept", "cell", "rivals")
     )
     return clips.join(rivals, "clip_no", "left").select(

@@ -14,8 +14,8 @@ SELECT
     l.p1,
     l.p2,
     l.more,
-    hash(l.p1) AS mark1,
-    hash(l.p2) AS mark2,
+    CASE WHEN l.p1 IS NOT NULL THEN hash(l.p1) END AS mark1,
+    CASE WHEN l.p2 IS NOT NULL THEN hash(l.p2) END AS mark2,
     l.flaw,
     w.reason AS personal_reason
 FROM looked l

@@ -1,5 +1,6 @@
 -- The clips that the rules let through, with what stands against drawing them: `recalled`, `already_delivered`, `set_aside`
--- (validation rejected them before), later `overheard`. The rowid is the clip's number.
+-- (validation rejected them before), later `overheard`. The rowid is the clip's number; of
+-- up to two participants the marks, of more the list.
 -- Reads: ruled, naming, taken (once a clip), set_aside (clip_id), weight (clip_id, weight: those that do not weigh 1).
 -- An id that stands twice counts twice until it is drawn; validation refuses it then.
 CREATE TEMP TABLE considered AS
@@ -10,8 +11,6 @@ SELECT
     r.duration_ms,
     (r.duration_ms + $step_ms - 1) // $step_ms * $step_ms AS billed_ms,
     coalesce(w.weight, 1.0) AS weight,
-    r.p1,
-    r.p2,
     r.more,
     r.mark1,
     r.mark2,

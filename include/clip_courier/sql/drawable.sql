@@ -8,8 +8,6 @@ SELECT
     duration_ms,
     billed_ms,
     weight,
-    p1,
-    p2,
     more,
     mark1,
     mark2

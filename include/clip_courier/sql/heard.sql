@@ -2,4 +2,4 @@
 CREATE TEMP TABLE heard AS
 SELECT s.* EXCLUDE (mark), b.rowid AS person_no, b.left_ms
 FROM speaker s
-JOIN busy b ON b.person_id = s.person_id
+JOIN busy b ON b.mark = s.mark

@@ -17,7 +17,7 @@ faced AS (
         any_value(k.duration_ms) AS duration_ms,
         any_value(k.billed_ms) AS billed_ms,
         any_value(k.weight) AS weight,
-        arg_min(k.cell, k.person_id) AS cell,
+        arg_min(k.cell, k.place) AS cell,
         count(*) AS cells,
         sum(c.clips) AS clips,
         bool_and(k.lot = c.lowest) AS is_kept

@@ -25,7 +25,7 @@ WITH chosen AS (
         d.stratum,
         d.inclusion_probability,
         md5_number($overlap_key || c.clip_id) < $overlap_share::UHUGEINT
-            AND NOT list_has_any(person_ids, (SELECT coalesce(list(person_id), []) FROM short)) AS is_for_two,
+            AND NOT list_has_any(list_transform(person_ids, lambda p: hash(p)), (SELECT coalesce(list(mark), []) FROM short)) AS is_for_two,
         md5_number($withheld_key || c.clip_id) < $withheld_share::UHUGEINT AS is_withheld,
         count(*) OVER (PARTITION BY c.clip_id) AS copies,
         coalesce(p.persons, 0) AS product_persons

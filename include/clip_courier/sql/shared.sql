@@ -11,6 +11,6 @@ enough AS (
     FROM drawable
     WHERE stratum_no IN (SELECT stratum_no FROM rough WHERE persons < 1000)
     GROUP BY stratum_no
-    HAVING count(DISTINCT p1) >= $k
+    HAVING count(DISTINCT mark1) >= $k
 )
 SELECT stratum FROM stratum WHERE stratum_no IN (FROM enough)
