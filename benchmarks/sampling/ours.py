@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from clip_courier import selection
-from clip_courier.holdings import taken_once
 from clip_courier.landing import Landing
 from clip_courier.model import Connection, NightFolder, Root
 from clip_courier.pseudonyms import Pseudonyms
+from clip_courier.sampling_plan import TAKEN
 from sampling.task import KEY, Answer, Task, answered
 
 
@@ -50,7 +50,7 @@ def _delivered(task: Task) -> pa.Table:
     since = pa.scalar(task.oldest - timedelta(days=1), pa.timestamp("us", tz="UTC"))
     batches = [pq.ParquetFile(f).read() for f in task.delivered_files()]
     recent = pa.concat_tables(rows.filter(pc.greater_equal(rows["recorded_at"], since)) for rows in batches)
-    return taken_once([recent.filter(pc.invert(recent["is_recalled"]))], recent.filter(recent["is_recalled"]))
+    return recent.select(TAKEN.names).cast(TAKEN)
 
 
 if __name__ == "__main__":

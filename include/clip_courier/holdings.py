@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -18,11 +17,7 @@ from clip_courier.assignment import HELD
 from clip_courier.batch_files import read_crosswalk
 from clip_courier.ledger import CANCELLED, Batch, Ledger, parse_stamp
 from clip_courier.model import Root
-
-# Clips that other nights have taken, with whether they were recalled.
-TAKEN: Final = pa.schema([("clip_id", pa.string()), ("is_recalled", pa.bool_())])
-# What vendors heard of a person within the plan's days, of other nights.
-EXPOSURE: Final = pa.schema([("person_id", pa.string()), ("heard_ms", pa.int64())])
+from clip_courier.sampling_plan import EXPOSURE, TAKEN
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,11 @@ BILLED_STEP_MS: Final = 500
 _DEVIATIONS: Final = 2
 _MS_PER_HOUR: Final = 3_600_000
 
+# Clips that other nights have taken, with whether they were recalled.
+TAKEN: Final = pa.schema([("clip_id", pa.string()), ("is_recalled", pa.bool_())])
+# What vendors heard of a person within the plan's days, of other nights.
+EXPOSURE: Final = pa.schema([("person_id", pa.string()), ("heard_ms", pa.int64())])
+
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 

@@ -25,11 +25,10 @@ from typing import Any
 import pyarrow as pa
 
 from clip_courier.errors import ConnectionInvalid
-from clip_courier.holdings import EXPOSURE, TAKEN
 from clip_courier.landing import Landed, Landing
 from clip_courier.model import PURPOSE, Connection, NightFolder, Outcome, Root, stamp, utc, write_parquet, write_text
 from clip_courier.pseudonyms import OURSELVES, Pseudonyms
-from clip_courier.sampling_plan import BILLED_STEP_MS, hits, planned
+from clip_courier.sampling_plan import BILLED_STEP_MS, EXPOSURE, TAKEN, hits, planned
 from clip_courier.settings import Policy, Sampling
 from clip_courier.tables import Tables
 from clip_courier.verdicts import FOUND, STATEMENTS, basis_of, opened

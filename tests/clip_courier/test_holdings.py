@@ -8,9 +8,10 @@ import pyarrow as pa
 import pytest
 
 from clip_courier.errors import CrosswalkMissing
-from clip_courier.holdings import EXPOSURE, TAKEN, Holdings
+from clip_courier.holdings import Holdings
 from clip_courier.ledger import CANCELLED, MANIFESTED, Batch, Ledger
 from clip_courier.model import Root, write_parquet, write_text
+from clip_courier.sampling_plan import EXPOSURE, TAKEN
 
 NIGHT = date(2026, 11, 20)
 DAY = timedelta(days=1)

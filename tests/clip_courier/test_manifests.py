@@ -25,7 +25,6 @@ from clip_courier.batch_files import withhold
 from clip_courier.courier import Courier
 from clip_courier.disclosure import Gate
 from clip_courier.errors import GateClosed, StageMissing
-from clip_courier.holdings import TAKEN
 from clip_courier.landing import Landing
 from clip_courier.ledger import Batch, Ledger
 from clip_courier.model import MANIFEST, Manifest, NightFolder, Outcome, Root, silent, write_parquet
@@ -33,6 +32,7 @@ from clip_courier.pgp import OwnKey, open_keyring
 from clip_courier.pseudonyms import Pseudonyms
 from clip_courier.recalls import TOMBSTONE
 from clip_courier.redaction import NAME, NUMBER, WORD, harmless_words
+from clip_courier.sampling_plan import TAKEN
 from clip_courier.settings import Disclosure, Vendor
 from clip_courier_demo.stage import Stage, write_vendor
 from conftest import NIGHT, NOW

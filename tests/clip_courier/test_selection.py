@@ -25,9 +25,9 @@ import oracle
 from clip_courier import selection
 from clip_courier.courier import Courier
 from clip_courier.errors import ConnectionInvalid, LandingMissing
-from clip_courier.holdings import EXPOSURE, TAKEN
 from clip_courier.landing import Landing
 from clip_courier.model import CLIPS, CONSENT_EVENTS, PERSONS, Connection, Root
+from clip_courier.sampling_plan import EXPOSURE, TAKEN
 from clip_courier.settings import INCLUDE, Hours, Policy, Sampling, load_settings
 from clip_courier.tables import Tables
 from clip_courier_demo.stage import Stage

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clip_courier import selection, verdicts
-from clip_courier.holdings import TAKEN
 from clip_courier.landing import Landing
 from clip_courier.model import CLIPS, CONSENT_EVENTS, PERSONS, Connection, Root, locked
+from clip_courier.sampling_plan import TAKEN
 from clip_courier.settings import INCLUDE, Policy, load_settings
 from clip_courier.tables import Tables
 from selected_rows import PSEUDONYMS
