@@ -34,6 +34,6 @@ WITH chosen AS (
     LEFT JOIN product p ON p.product = c.product
 )
 -- Rows of one id are ordered by all that may differ, so that the numbers are the same on every run.
-SELECT row_number() OVER (ORDER BY clip_id, recorded_at, audio_uri, CASE WHEN copies > 1 THEN chosen END) AS row, *
+SELECT row_number() OVER (ORDER BY clip_id, recorded_at, audio_uri, CASE WHEN copies > 1 THEN hash(chosen) END) AS row, *
 FROM chosen
 ORDER BY row
