@@ -51,8 +51,8 @@ _ABOUT_THE_OBJECT = frozenset({"ACCESS_DENIED", "NO_SUCH_BUCKET", "NO_SUCH_KEY",
 _AWS_ERROR = re.compile(r"AWS Error ([A-Z_]{1,40})")
 # Enough for what Parquet tells of a file at its end.
 _END_BYTES = 16 * 1024
-# DuckDB's own column: the place of a row's file in the list of files.
-_FILE_NUMBER = "file_index"
+# DuckDB's own columns: the place of a row's file in the list of files, and of the row in its file.
+_PLACES = {"file_index": "file_no", "file_row_number": "row_no"}
 _CONTRACTS = {"clips": CLIPS, "consent_events": CONSENT_EVENTS, "persons": PERSONS}
 _PARTITION = re.compile(r"(?:^|/)recorded_date=(\d{4}-\d{2}-\d{2})/")
 
@@ -104,11 +104,9 @@ class Landed:
         return {**self.consent_events, **self.persons}
 
     def attach_clips(self, tables: Tables, name: str, paths: Sequence[str]) -> None:
-        """Some of the files of clips under `name`; `file_no` is the place in `paths`."""
-        if not paths:
-            tables.register(name, CLIPS.append(pa.field("file_no", pa.uint64())).empty_table())
-            return
-        tables.view(name, [*paths, self.empty / "clips.parquet"], [*CLIPS.names, f"{_FILE_NUMBER} AS file_no"])
+        """Some of the files of clips under `name`; `file_no` is the place in `paths`, `row_no` that in the file."""
+        columns = [*CLIPS.names, *(f"{theirs} AS {ours}" for theirs, ours in _PLACES.items())]
+        tables.view(name, [*paths, self.empty / "clips.parquet"], columns)
 
     def attach_people(self, tables: Tables, without: Set[str]) -> None:
         """As `new_events` and `new_persons` those files that are not among `without`."""
@@ -149,7 +147,7 @@ class Landing:
         # What a file is like is told before it is read: one that is replaced meanwhile is a new one on the next night.
         alike = {name: self._likeness(files) for name, files in {"clips": inside, **people}.items()}
         with self._attached(tables, {"clips": inside, **people}) as (empty, names):
-            if _FILE_NUMBER in names:
+            if names & set(_PLACES):
                 alike["clips"] = {}
             yield Landed(sum(self._footer(path).num_rows for path in outside), **alike, empty=empty)
 

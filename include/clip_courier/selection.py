@@ -31,7 +31,7 @@ from clip_courier.pseudonyms import OURSELVES, Pseudonyms
 from clip_courier.sampling_plan import BILLED_STEP_MS, EXPOSURE, TAKEN, hits, planned
 from clip_courier.settings import Policy, Sampling
 from clip_courier.tables import Tables
-from clip_courier.verdicts import FOUND, STATEMENTS, basis_of, opened
+from clip_courier.verdicts import STATEMENTS, basis_of, nothing_found, opened
 
 # In this order; the first that holds is the reason. `malformed` is a row without a value that the contract demands.
 REFUSALS = (
@@ -332,10 +332,9 @@ def judge(tables: Tables, now: datetime, policy: Policy, *, is_attached: bool = 
     }
     tables.register("bounds", pa.Table.from_pylist([{name: values[name] for name in BOUNDS.names}], BOUNDS))
     if not is_attached:
+        tables.run("arrived")
+        nothing_found(tables)
         tables.run("fresh")
-        tables.register("part", FOUND.empty_table())
-        tables.register("found", FOUND.empty_table())
-        tables.register("stale", FOUND.empty_table())
     for statement in (*STATEMENTS, "verdict", "spent", "ruled", "judged"):
         tables.run(statement, values)
 

@@ -8,7 +8,8 @@ else is read from the parts.
 
 Nothing here is anybody's truth. A part counts only while its file, every file of people that it was judged by, the
 policy, the statements and DuckDB are the same, and no earlier `now` is asked about; else it is made anew from landing.
-It holds raw rows, so it lies on the private side, and a part in which an erased person is audible is deleted.
+It holds raw rows, so it lies on the private side. Of clips in which an erased person is audible it keeps the place in
+the file and nothing else: these are judged anew every night.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ import json
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -25,13 +26,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from clip_courier.errors import QueryFailed
 from clip_courier.landing import Landed
-from clip_courier.model import PURPOSE, Root, locked, utc, write_parquet, write_text
+from clip_courier.model import CLIPS, PURPOSE, Root, locked, utc, write_parquet, write_text
 from clip_courier.tables import Tables
 
 # What a part holds of each clip, in the session with whether it is to be judged anew.
 FOUND: Final = pa.schema(
     [
+        ("row_no", pa.int64()),
         *((name, pa.string()) for name in ("clip_id", "product", "activation", "locale", "country")),
         ("recorded_at", pa.timestamp("us", tz="UTC")),
         ("duration_ms", pa.int64()),
@@ -46,6 +49,9 @@ FOUND: Final = pa.schema(
         ("is_stale", pa.bool_()),
     ]
 )
+# A clip of landing with its place in the files, and which of them are to be read again.
+_PLACED: Final = pa.schema([*CLIPS, ("file_no", pa.uint64()), ("row_no", pa.int64())])
+_ERASED: Final = pa.schema([("row_no", pa.int64()), ("flaw", pa.string()), ("file_no", pa.uint64())])
 _PERSON: Final = pa.schema([("person_id", pa.string())])
 # The statements that a verdict follows from: other ones find other verdicts.
 STATEMENTS: Final = ("voice", "listener", "event", "person", "clear", "looked", "audible", "weighed", "anew")
@@ -53,12 +59,16 @@ STATEMENTS: Final = ("voice", "listener", "event", "person", "clear", "looked", 
 
 @dataclass(frozen=True)
 class _Part:
-    """Of one file of clips: what it was like, and the round in which it was judged; and the part's own file."""
+    """Of one file of clips: what it was like, and the round in which it was judged; and the part's own file.
+
+    `has_erased`: of some clips there is nothing but the place.
+    """
 
     likeness: str
     round_no: int
     name: str
     digest: str
+    has_erased: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,12 +107,11 @@ class Verdicts:
         self._fresh = [path for path in landed.clips if path not in self._covered]
 
     def attach(self, tables: Tables) -> None:
-        """Make the relations `found`, from the parts that count, and `fresh`, from the other files of clips."""
-        self._landed.attach_clips(tables, "fresh", self._fresh)
+        """Make the relations `found`, from the parts that count, and `fresh`, from landing's other files and rows."""
+        self._landed.attach_clips(tables, "arrived", self._fresh)
         if not self._covered:
-            tables.register("part", FOUND.empty_table())
-            tables.register("found", FOUND.empty_table())
-            tables.register("stale", FOUND.empty_table())
+            nothing_found(tables)
+            tables.run("fresh")
             return
         since = min(part.round_no for part in self._covered.values())
         known = {path for path, (_, round_no) in self._index.people.items() if round_no <= since}
@@ -110,9 +119,21 @@ class Verdicts:
         waiting = [self._folder / one.name for n, one in self._index.rounds.items() if n >= since]
         tables.view("waiting", waiting)
         tables.view("part", [self._folder / part.name for part in self._covered.values()])
+        self._attach_erased(tables)
+        tables.run("fresh")
         tables.run("changed", {"purpose": PURPOSE})
         tables.run("found")
         tables.run("stale")
+
+    def _attach_erased(self, tables: Tables) -> None:
+        """`erased`: which rows of which files are to be read again from landing, and `again`: these files."""
+        of = {path: part for path, part in self._covered.items() if part.has_erased}
+        self._landed.attach_clips(tables, "again", list(of))
+        if of:
+            columns = ["row_no", "flaw", "file_index AS file_no"]
+            tables.view("erased", [self._folder / part.name for part in of.values()], columns)
+        else:
+            tables.register("erased", _ERASED.empty_table())
 
     def keep(self, tables: Tables) -> None:
         """Add what this session judged to what is kept, and let go of what does not count any more."""
@@ -172,22 +193,57 @@ def opened(root: Root, landed: Landed, basis: str, now: datetime) -> Iterator[Ve
         yield Verdicts(root.verdicts, index if is_same else _Index(), landed, basis, now)
 
 
+def nothing_found(tables: Tables) -> None:
+    """As on the first night of a root."""
+    for name in ("part", "found", "stale"):
+        tables.register(name, FOUND.empty_table())
+    for name, schema in (("again", _PLACED), ("erased", _ERASED)):
+        tables.register(name, schema.empty_table())
+
+
 def erase(root: Root, person_ids: Collection[str]) -> None:
-    """Delete every part in which one of these persons is audible; what a killed run left goes as well."""
+    """Write every file of ours that names one of these persons without them; what a killed run left goes as well."""
     if not root.verdicts.is_dir():
         return
-    with locked(root.lock("verdicts")):
-        index, gone = _read(root.verdicts), pa.array(sorted(person_ids), pa.string())
+    gone = pa.array(sorted(person_ids), pa.string())
+    with locked(root.lock("verdicts")), Tables() as tables:
+        index = _read(root.verdicts)
+        tables.register("gone", pa.table([gone], _PERSON))
         try:
-            parts = {p: one for p, one in index.parts.items() if not _names(root.verdicts / one.name, gone)}
-            # Without one who waits a round's other parts could not be trusted.
-            waits = any(_names(root.verdicts / one.name, gone, ["person_id"]) for one in index.rounds.values())
-        except (OSError, pa.ArrowException):
-            parts, waits = {}, True
-        _write(root.verdicts, _Index() if waits else _Index(index.basis, parts, index.people, index.rounds))
+            index = _Index(
+                index.basis,
+                {path: _blanked(root.verdicts, part, gone, tables) for path, part in index.parts.items()},
+                index.people,
+                {n: _without(root.verdicts, one, gone) for n, one in index.rounds.items()},
+            )
+        except (OSError, pa.ArrowException, QueryFailed):
+            index = _Index()
+        _write(root.verdicts, index)
 
 
-def _names(kept: Path, person_ids: pa.Array, columns: Sequence[str] = ("p1", "p2", "more")) -> bool:
+def _blanked(folder: Path, part: _Part, gone: pa.Array, tables: Tables) -> _Part:
+    """A part that has nothing but the place of the clips in which these persons are audible."""
+    if not _names(folder / part.name, gone, ("p1", "p2", "more")):
+        return part
+    tables.view("part", [folder / part.name])
+    partial = _partial(folder, part)
+    tables.run("blank", {"path": str(partial)})
+    name, digest = _named(partial)
+    return replace(part, name=name, digest=digest, has_erased=True)
+
+
+def _without(folder: Path, one: _Round, gone: pa.Array) -> _Round:
+    """Those who wait but for these persons, whose clips are judged anew anyway."""
+    if not _names(folder / one.name, gone, ("person_id",)):
+        return one
+    rows = pq.ParquetFile(folder / one.name).read()
+    partial = _partial(folder, one)
+    write_parquet(rows.filter(pc.invert(pc.is_in(rows["person_id"], gone))), partial)
+    name, digest = _named(partial)
+    return replace(one, name=name, digest=digest)
+
+
+def _names(kept: Path, person_ids: pa.Array, columns: Sequence[str]) -> bool:
     """Whether one of these persons stands in a file of ours."""
     with pq.ParquetFile(kept) as file:
         chunks = [chunk for column in file.read(list(columns)).columns for chunk in column.chunks]
@@ -195,9 +251,24 @@ def _names(kept: Path, person_ids: pa.Array, columns: Sequence[str] = ("p1", "p2
     return any(pc.any(pc.is_in(some, person_ids)).as_py() for some in ids)
 
 
+def _partial(folder: Path, kept: _Part | _Round) -> Path:
+    """Where what takes the place of a file is written; the index does not name it, so it goes if it is left."""
+    return folder / f"{kept.name}.part"
+
+
+def _named(partial: Path) -> tuple[str, str]:
+    """A file's name for good, and its digest."""
+    digest = _digest(partial)
+    name = f"{digest}.parquet"
+    partial.rename(partial.with_name(name))
+    return name, digest
+
+
 def basis_of(policy: Mapping[str, Any]) -> str:
     """What a verdict depends on beside landing's files, as a digest."""
-    told = json.dumps(policy, sort_keys=True) + Tables.version((*STATEMENTS, "changed", "found", "keep", "waiting"))
+    told = json.dumps(policy, sort_keys=True) + Tables.version(
+        (*STATEMENTS, "fresh", "changed", "found", "keep", "waiting", "blank")
+    )
     return hashlib.sha256(told.encode()).hexdigest()
 
 

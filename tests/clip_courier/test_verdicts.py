@@ -4,6 +4,7 @@ import itertools
 import os
 import random
 import shutil
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -247,6 +248,32 @@ def test_a_night_that_broke_off_leaves_nothing_that_misleads(
     monkeypatch.undo()
     assert zone.answer(zone.now, POLICY) == zone.answer(zone.now, POLICY, is_anew=True)
     assert not (zone.root.verdicts / "new").exists()
+
+
+def test_a_night_judges_anew_only_the_clips_of_whom_it_erased(zone: Zone) -> None:
+    first, _ = zone.judged(zone.now, POLICY, zone.root)
+    _, every_night = zone.judged(zone.now, POLICY, zone.root)
+    by_person = Counter(
+        person["person_id"]
+        for path in zone.folder.glob("clips/*/*.parquet")
+        for row in pq.read_table(path).to_pylist()
+        for person in {(p or {}).get("person_id"): p for p in row["participants"] or [] if p}.values()
+        # What more than two speak in, and whose event has not arrived, is judged anew anyway.
+        if len(row["participants"]) < 3
+    )
+    waiting = {
+        row["person_id"] for path in zone.root.verdicts.glob("*waiting*") for row in pq.read_table(path).to_pylist()
+    }
+    person, clips = next((person, clips) for person, clips in by_person.most_common() if person not in waiting)
+    verdicts.erase(zone.root, [person])
+    assert holding(zone.root, person) == []
+    for _ in range(2):
+        found, anew = zone.judged(zone.now, POLICY, zone.root)
+        assert found == first
+        assert every_night < anew <= every_night + clips
+    assert holding(zone.root, person) == []
+    verdicts.erase(zone.root, [person])
+    assert zone.judged(zone.now, POLICY, zone.root)[0] == first
 
 
 def test_a_night_does_without_what_another_process_has(zone: Zone) -> None:

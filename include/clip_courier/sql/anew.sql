@@ -3,6 +3,7 @@
 CREATE TEMP TABLE anew AS
 SELECT
     l.file_no,
+    l.row_no,
     l.clip_id,
     l.product,
     l.activation,

@@ -7,3 +7,4 @@ SELECT
         OR coalesce(mark1 IN (SELECT mark FROM changed), FALSE)
         OR coalesce(mark2 IN (SELECT mark FROM changed), FALSE) AS is_stale
 FROM part
+WHERE flaw IS DISTINCT FROM 'erased'

@@ -3,6 +3,7 @@
 CREATE TEMP VIEW voice AS
 SELECT
     file_no,
+    row_no,
     clip_id,
     product,
     activation,
@@ -16,5 +17,5 @@ SELECT
     CASE WHEN len(participants) > 2 THEN list_transform(participants, lambda p: p.person_id) END AS more
 FROM fresh
 UNION ALL
-SELECT NULL, clip_id, product, activation, locale, country, recorded_at, duration_ms, people, p1, p2, more
+SELECT NULL, NULL, clip_id, product, activation, locale, country, recorded_at, duration_ms, people, p1, p2, more
 FROM stale
