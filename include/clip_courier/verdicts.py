@@ -49,9 +49,13 @@ FOUND: Final = pa.schema(
         ("is_stale", pa.bool_()),
     ]
 )
-# A clip of landing with its place in the files, and which of them are to be read again.
-_PLACED: Final = pa.schema([*CLIPS, ("file_no", pa.uint64()), ("row_no", pa.int64())])
-_ERASED: Final = pa.schema([("row_no", pa.int64()), ("flaw", pa.string()), ("file_no", pa.uint64())])
+_REREAD: Final = pa.schema(
+    CLIPS.field(name)
+    for name in (
+        *("clip_id", "product", "activation", "locale", "country"),
+        *("recorded_at", "duration_ms", "participants"),
+    )
+)
 _PERSON: Final = pa.schema([("person_id", pa.string())])
 # The statements that a verdict follows from: other ones find other verdicts.
 STATEMENTS: Final = ("voice", "listener", "event", "person", "clear", "looked", "audible", "weighed", "anew")
@@ -119,21 +123,22 @@ class Verdicts:
         waiting = [self._folder / one.name for n, one in self._index.rounds.items() if n >= since]
         tables.view("waiting", waiting)
         tables.view("part", [self._folder / part.name for part in self._covered.values()])
-        self._attach_erased(tables)
+        self._reread(tables)
         tables.run("fresh")
         tables.run("changed", {"purpose": PURPOSE})
         tables.run("found")
         tables.run("stale")
 
-    def _attach_erased(self, tables: Tables) -> None:
-        """`erased`: which rows of which files are to be read again from landing, and `again`: these files."""
+    def _reread(self, tables: Tables) -> None:
+        """Make the relation `reread` from the files of landing of which a part has erased clips."""
         of = {path: part for path, part in self._covered.items() if part.has_erased}
+        if not of:
+            tables.register("reread", _REREAD.empty_table())
+            return
         self._landed.attach_clips(tables, "again", list(of))
-        if of:
-            columns = ["row_no", "flaw", "file_index AS file_no"]
-            tables.view("erased", [self._folder / part.name for part in of.values()], columns)
-        else:
-            tables.register("erased", _ERASED.empty_table())
+        columns = ["row_no", "flaw", "file_index AS file_no"]
+        tables.view("erased", [self._folder / part.name for part in of.values()], columns)
+        tables.run("reread")
 
     def keep(self, tables: Tables) -> None:
         """Add what this session judged to what is kept, and let go of what does not count any more."""
@@ -197,8 +202,7 @@ def nothing_found(tables: Tables) -> None:
     """As on the first night of a root."""
     for name in ("part", "found", "stale"):
         tables.register(name, FOUND.empty_table())
-    for name, schema in (("again", _PLACED), ("erased", _ERASED)):
-        tables.register(name, schema.empty_table())
+    tables.register("reread", _REREAD.empty_table())
 
 
 def erase(root: Root, person_ids: Collection[str]) -> None:
@@ -267,7 +271,7 @@ def _named(partial: Path) -> tuple[str, str]:
 def basis_of(policy: Mapping[str, Any]) -> str:
     """What a verdict depends on beside landing's files, as a digest."""
     told = json.dumps(policy, sort_keys=True) + Tables.version(
-        (*STATEMENTS, "fresh", "changed", "found", "keep", "waiting", "blank")
+        (*STATEMENTS, "reread", "fresh", "changed", "found", "keep", "waiting", "blank")
     )
     return hashlib.sha256(told.encode()).hexdigest()
 
