@@ -235,7 +235,10 @@ def draw(
         if not level:
             return {}
         tables.register("level", pa.table({"stratum": list(level), "level": pa.array(level.values(), pa.float64())}))
-        return {row["stratum"]: (row["billed"], row["clips"]) for row in tables.run("variance").to_pylist()}
+        return {
+            row["stratum"]: (row["billed"], row["clips"])
+            for row in tables.run("variance", {"step_ms": BILLED_STEP_MS}).to_pylist()
+        }
 
     reach = tables.run("reach")
     strata = planned(reach, variance, spread, most_clips, sampling)

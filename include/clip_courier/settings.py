@@ -212,7 +212,8 @@ class Sampling(_Strict):
     # Two clips of one call whose recordings begin closer than this never lie with one vendor.
     call_distance_seconds: Annotated[int, Field(ge=0)] = 300
     min_duration_ms: Annotated[int, Field(gt=0)] = 500
-    max_duration_ms: Annotated[int, Field(gt=0)] = 30_000
+    # Half a day: what is longer is no clip, and its square would be too long for the statements.
+    max_duration_ms: Annotated[int, Field(gt=0, le=43_200_000)] = 30_000
     retention_days: Annotated[int, Field(gt=0)] = 90
     birth_year_required: bool = True
 

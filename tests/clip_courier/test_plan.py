@@ -117,7 +117,7 @@ def test_no_person_is_heard_for_longer_than_the_plan_allows_over_nights_and_vend
     stage: Stage, make_courier: MakeCourier, tmp_path: Path
 ) -> None:
     seconds = 5
-    plan = policy(tmp_path, exposure_seconds=seconds, exposure_days=3, max_duration_ms=5_000)
+    plan = policy(tmp_path, exposure_seconds=seconds, exposure_days=4, max_duration_ms=5_000)
     heard: Counter[str] = Counter()
     taken = []
     for nth in range(3):
