@@ -27,12 +27,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from clip_courier import forms as forms_module
 from clip_courier import needles as needles_module
 from clip_courier import unpacking as unpacking_module
 from clip_courier.errors import LeakFound, ScanIncomplete
 from clip_courier.landing import Landing
 from clip_courier.model import CLIPS, CONSENT_EVENTS, PERSONS
-from clip_courier.needles import FORMS, Needles, Search, Sighting, condensed, folded, is_text
+from clip_courier.forms import FORMS, condensed, folded, is_text
+from clip_courier.needles import Needles, Search, Sighting
 from clip_courier.unpacking import NAME, Part, Unpacking, leaves
 
 # A random value of its class would stand in a text by chance less often than once in 2^16 places: below that, a hit
@@ -109,7 +111,7 @@ class Leak:
 def rules() -> str:
     """Digest of what decides what is found: another one means that a result may be another."""
     digest = hashlib.sha256()
-    for module in (needles_module, unpacking_module):
+    for module in (forms_module, needles_module, unpacking_module):
         digest.update(Path(str(module.__file__)).read_bytes())
     digest.update(Path(__file__).read_bytes())
     return digest.hexdigest()

@@ -1,0 +1,405 @@
+"""The forms in which a string may stand in bytes, each brought back to one spelling: canonical, where it is looked for.
+
+A text becomes lower case, compatibility forms are undone (NFKC, so full-width digits are digits), escapes of URLs, JSON
+and HTML undone, and of ASCII only letters and digits are kept, so that neither spaces, dashes, brackets and line breaks
+nor the zero bytes of UTF-16 make a difference. Runs of base64 and of hexadecimal digits are decoded at every alignment.
+
+Everything is done with masks over a whole piece, a few numpy operations each, because most of a piece is of no form at all.
+Of bytes that are no text, such as sound or what was decoded, only runs of ASCII are looked through where that is enough: a
+string of ASCII lies in one of them or nowhere.
+"""
+
+import codecs
+import html.entities
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+# What is undone before strings are looked for; for the evidence.
+FORMS: Final = ("case", "NFKC", "signs and spaces", "UTF-16", "URL", "JSON", "HTML", "base64", "hex")
+# A longer string is looked for by its last so many bytes.
+LONGEST: Final = 256
+# Below, a string says too little to be looked for in bytes that look random, such as sound or what was decoded.
+CERTAIN_BYTES: Final = 8
+
+_ALNUM: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_DROPPED: Final = bytes(byte for byte in range(128) if byte not in _ALNUM)
+_LOWER: Final = bytes(range(256)).lower()
+_BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_URLSAFE: Final = _BASE64[:62] + b"-_"
+_HEX: Final = b"0123456789abcdef"
+# Lines of base64 and hex are joined where the first is at least so long.
+_WRAPPED: Final = 16
+# Around what is rewritten so many bytes are looked through with it.
+_REACH: Final = 2 * LONGEST
+# Stands for what lies between two stretches that are looked through; in no encoding of any text are there four of them.
+_BREAK: Final = b"\xff\xff\xff\xff"
+
+_ESCAPE = re.compile(
+    rb"%(?:25)*(?P<url>[0-9A-Fa-f]{2})"
+    rb"|\\+u(?P<high>[dD][89abAB][0-9A-Fa-f]{2})\\+u(?P<low>[dD][c-fC-F][0-9A-Fa-f]{2})"
+    rb"|\\+(?:u(?P<four>[0-9A-Fa-f]{4})|U(?P<eight>[0-9A-Fa-f]{8})|x(?P<two>[0-9A-Fa-f]{2})|(?P<one>[nrtbf]))"
+    rb"|&(?:amp;)*(?:#(?P<decimal>[0-9]{1,7})|#[xX](?P<hexadecimal>[0-9A-Fa-f]{1,6})|(?P<name>[A-Za-z]{2,31}));"
+)
+# Joins, marks and spaces that nobody sees (Unicode's default ignorable code points).
+_UNSEEN = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]"
+)
+# Digits of other scripts.
+_DIGIT = re.compile(r"(?![0-9])\d")
+# Punctuation beyond ASCII that stands for a sign that is dropped.
+_SIGNS = re.compile("[\u2010-\u2015\u2212\u2018-\u201f\u2022\u2024-\u2027\u00b7\u2044\u2215\u3000-\u3003]")
+
+Octets = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+Positions = NDArray[np.int64]
+
+
+def _table(members: bytes) -> Mask:
+    return np.isin(np.arange(256), list(members))
+
+
+def _values(*alphabets: bytes) -> Octets:
+    """Which number each byte stands for, in any of some alphabets."""
+    table = np.zeros(256, np.uint8)
+    for alphabet in alphabets:
+        table[list(alphabet)] = range(len(alphabet))
+    return table
+
+
+IS_ALNUM: Final = _table(_ALNUM)
+_IS_KEPT: Final = ~_table(_DROPPED)
+_IS_BASE64: Final = _table(_BASE64 + _URLSAFE)
+_IS_HEX: Final = _table(_HEX + _HEX.upper())
+_SEXTET: Final = _values(_BASE64, _URLSAFE)
+_NIBBLE: Final = _values(_HEX, _HEX.upper())
+_READABLE: Final = bytes(range(32, 127))
+# Sign of an escape → what may follow it.
+_FOLLOWS: Final = {ord("%"): _IS_HEX, ord("\\"): _table(b"\\uUxnrtbf"), ord("&"): _table(b"#" + _ALNUM[10:])}
+
+
+def folded(octets: bytes) -> bytes:
+    """One spelling of every text in UTF-8: NFKC, case-folded (toNFKC_Casefold), every dash the same."""
+    return octets.lower() if octets.isascii() else _folded(octets).lower()
+
+
+def _folded(octets: bytes) -> bytes:
+    text = octets.decode("utf-8", "surrogateescape")
+    plain = _SIGNS.sub("-", _UNSEEN.sub("", unicodedata.normalize("NFKC", text)))
+    plain = _DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), plain.casefold())
+    return unicodedata.normalize("NFKC", plain).encode("utf-8", "surrogateescape")
+
+
+def condensed(octets: bytes) -> bytes:
+    """The canonical form of bytes: of ASCII only letters and digits, in lower case."""
+    return octets.translate(_LOWER, _DROPPED)
+
+
+def is_text(octets: bytes) -> bool:
+    """Whether it reads as UTF-8 or ASCII, zero bytes aside, which UTF-16 brings."""
+    if octets.isascii():
+        return True
+    array = np.frombuffer(octets, np.uint8)
+    if np.count_nonzero(_is_control(array) | (array >= 127)) * 20 <= len(octets):
+        return True
+    try:
+        for start in (0, len(octets) // 2):
+            # A piece may begin or end within a character.
+            sample = octets[start : start + 4096].lstrip(bytes(range(128, 192)))
+            codecs.getincrementaldecoder("utf-8")().decode(sample)
+    except UnicodeDecodeError:
+        return False
+    return not np.any(_is_control(array[:4096]))
+
+
+def _is_control(octets: Octets) -> Mask:
+    """Zero, and what moves on in a text (9 to 13), aside."""
+    below = octets - np.uint8(1)
+    return (below < 31) & ((below < 8) | (below > 12))
+
+
+@dataclass(frozen=True)
+class View:
+    """Bytes that were made of a piece; `origin` tells where in the piece a place of them comes from."""
+
+    array: Octets
+    origin: Callable[[int], int]
+
+    @cached_property
+    def octets(self) -> bytes:
+        return self.array.tobytes()
+
+    @cached_property
+    def _kept(self) -> Positions:
+        return np.flatnonzero(_IS_KEPT[self.array])
+
+    def condensed(self) -> bytes:
+        return condensed(self.octets)
+
+    def span(self, begin: int, end: int) -> tuple[int, int]:
+        """The first and the last byte of what stands from `begin` to `end` in the canonical form."""
+        return int(self._kept[begin]), int(self._kept[end - 1])
+
+    def kept(self, places: Mask | Positions) -> "View":
+        """These bytes alone."""
+        return View(self.array[places], partial(_place_kept, self, places))
+
+    def words(self) -> "View":
+        """In lower case without zero bytes, as names that must stand alone are looked for."""
+        if not np.all(self.array):
+            return self.kept(self.array != 0).words()
+        return View(np.frombuffer(self.octets.translate(_LOWER), np.uint8), self.origin)
+
+
+def view_of(octets: bytes) -> View:
+    """A piece as it is."""
+    return View(np.frombuffer(octets, np.uint8), int)
+
+
+def _place_kept(view: View, places: Mask | Positions, place: int) -> int:
+    at = places if places.dtype != np.bool_ else np.flatnonzero(places)
+    return view.origin(int(at[place]))
+
+
+# -- runs ------------------------------------------------------------------------------------------------------
+
+
+def _long_runs(inside: Mask, length: int, step: int = 1) -> Mask:
+    """Where so many in a row, each `step` behind the last, are set; shorter by what the last of them reach beyond."""
+    width = 1
+    while width < length and len(inside):
+        more = min(width, length - width)
+        inside = inside[: -more * step] & inside[more * step :]
+        width += more
+    return inside
+
+
+def _spread(starts: Mask, length: int, size: int) -> Mask:
+    """Each that is set and so many behind it, cut to `size`."""
+    out = np.zeros(size, np.bool_)
+    out[: len(starts)] = starts[:size]
+    width = 1
+    while width < length:
+        more = min(width, length - width)
+        out[more:] |= out[:-more]
+        width += more
+    return out
+
+
+def ascii_runs(view: View) -> View:
+    """Runs of ASCII, which may be zero as in UTF-16, that a string can lie in, each with the byte that ends it.
+
+    No string of ASCII is lost, and none is made: the byte that ends a run is in no such string.
+    """
+    runs = _long_runs(view.array < 128, CERTAIN_BYTES)
+    return view.kept(_spread(runs, CERTAIN_BYTES + 1, len(view.array)) if np.any(runs) else np.empty(0, np.int64))
+
+
+# -- what is written otherwise ---------------------------------------------------------------------------------
+
+
+def rewritten(piece: View, *, is_text: bool) -> tuple[View | None, View | None]:
+    """The surroundings of escapes and, in text, of letters beyond ASCII: with both in their usual spelling, and with
+    escapes alone undone; None where there is nothing to undo."""
+    escapes = _escapes(piece, is_text=is_text)
+    beyond = np.flatnonzero(piece.array >= 128) if is_text and not piece.octets.isascii() else np.empty(0, np.int64)
+    places = np.sort(np.concatenate([beyond, *(np.array(m.span()) - [0, 1] for m in escapes)]))
+    if not len(places):
+        return None, None
+    gaps = ((begin, end, _BREAK) for begin, end in _gaps(places, len(piece.array)))
+    spans = sorted([*gaps, *((*match.span(), _character(match)) for match in escapes)])
+    unescaped = _replaced(piece, spans) if spans else piece
+    spelt = _folded_letters(unescaped) if is_text and not unescaped.octets.isascii() else unescaped
+    return spelt, unescaped if escapes else None
+
+
+def _gaps(places: Positions, size: int) -> list[tuple[int, int]]:
+    """What lies further than `_REACH` from all of the places, where that is much."""
+    ends = np.append(places, size + _REACH) - _REACH
+    begins = np.append(-_REACH, places) + _REACH
+    wide = ends - begins > _REACH
+    return list(zip(begins[wide].tolist(), np.minimum(ends[wide], size).tolist(), strict=True))
+
+
+def _escapes(piece: View, *, is_text: bool) -> list[re.Match[bytes]]:
+    array, octets = piece.array, piece.octets
+    found: list[re.Match[bytes]] = []
+    places = [_followed(array, sign, table) for sign, table in _FOLLOWS.items()]
+    end = 0
+    for at in np.sort(np.concatenate(places)).tolist():
+        if at >= end and (is_text or _is_in_text(octets, at)) and (match := _ESCAPE.match(octets, at)):
+            found.append(match)
+            end = match.end()
+    return found
+
+
+def _followed(array: Octets, sign: int, table: Mask) -> Positions:
+    at = np.flatnonzero(array[:-1] == sign)
+    return at[table[array[at + 1]]]
+
+
+def _is_in_text(octets: bytes, at: int) -> bool:
+    """Whether enough signs that can be read stand before and behind a place for anything certain to be there."""
+    before, behind = octets[max(0, at - 16) : at], octets[at : at + 24]
+    read = len(before) - len(before.rstrip(_READABLE)) + len(behind) - len(behind.lstrip(_READABLE))
+    return read >= CERTAIN_BYTES + 2
+
+
+def _character(match: re.Match[bytes]) -> bytes:
+    """What an escape stands for: %2D, \\u002d, \\x2d, &#45;, &#x2d; and names, also where it was escaped twice."""
+    kind = str(match.lastgroup)
+    text = match[kind].decode("ascii")
+    match kind:
+        case "url" | "two":
+            return bytes([int(text, 16)])
+        case "low":
+            pair = bytes.fromhex(match["high"].decode() + text)
+            return pair.decode("utf-16-be").encode("utf-8")
+        case "one":
+            return b" "
+        case "name":
+            return html.entities.html5.get(f"{text};", match[0].decode()).encode("utf-8")
+        case _:
+            point = int(text, 10 if kind == "decimal" else 16)
+            return chr(point).encode("utf-8", "replace") if point < 0x110000 else match[0]
+
+
+def _replaced(view: View, spans: Sequence[tuple[int, int, bytes]]) -> View:
+    """Each span with other bytes in its place."""
+    begins, ends, new = zip(*spans, strict=True)
+    lengths = np.array([len(one) for one in new], np.int64)
+    return _exchanged(view, np.array(begins), np.array(ends), lengths, np.frombuffer(b"".join(new), np.uint8))
+
+
+def _folded_letters(view: View) -> View:
+    """Every run beyond ASCII folded, with the letter before it, to which a mark may belong. They are folded together,
+    one a line."""
+    array = view.array
+    beyond = array >= 128
+    inside = beyond.copy()
+    inside[:-1] |= beyond[1:] & (array[:-1] >= 32)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], inside, [False]]).view(np.int8)))
+    begins, ends = edges[0::2], edges[1::2]
+    lines = np.insert(array[inside], np.cumsum(ends - begins), ord("\n"))
+    new = np.frombuffer(_folded(lines.tobytes()), np.uint8)
+    is_end = new == ord("\n")
+    lengths = np.diff(np.flatnonzero(is_end), prepend=-1) - 1
+    return _exchanged(view, begins, ends, lengths, new[~is_end])
+
+
+def _exchanged(view: View, begins: Positions, ends: Positions, lengths: Positions, new: Octets) -> View:
+    """The bytes from each of `begins` to `ends` exchanged for the next so many of `new`."""
+    starts = begins + np.cumsum(lengths) - lengths - (np.cumsum(ends - begins) - (ends - begins))
+    size = len(view.array) - int(np.sum(ends - begins)) + len(new)
+    out = np.empty(size, np.uint8)
+    is_new, is_old = _within(starts, starts + lengths, size), _within(begins, ends, len(view.array))
+    out[is_new] = new
+    out[~is_new] = view.array[~is_old]
+
+    def origin(place: int) -> int:
+        last = int(np.searchsorted(starts, place, "right")) - 1
+        if last < 0:
+            return view.origin(place)
+        into = place - int(starts[last])
+        if into < lengths[last]:
+            return view.origin(int(begins[last]) + min(into, int(ends[last] - begins[last]) - 1))
+        return view.origin(int(ends[last]) + into - int(lengths[last]))
+
+    return View(out, origin)
+
+
+def _within(begins: Positions, ends: Positions, size: int) -> Mask:
+    """Which places lie between the begin and the end of one of some stretches, which do not overlap."""
+    steps = np.zeros(size + 1, np.int8)
+    np.add.at(steps, begins, 1)
+    np.subtract.at(steps, ends, 1)
+    return np.cumsum(steps[:-1], dtype=np.int8).view(np.bool_)
+
+
+# -- what is encoded -------------------------------------------------------------------------------------------
+
+
+def decoded(view: View, *, is_plain: bool) -> Iterator[View]:
+    """What runs of base64 (of either alphabet) and of hexadecimal digits hold, from each of the alignments.
+
+    With `is_plain` only what may hold a string of ASCII. Hexadecimal digits are a part of base64's alphabet.
+    """
+    runs = _encoded(view, _IS_BASE64, CERTAIN_BYTES * 4 // 3)
+    if not len(runs.array):
+        return
+    yield from _from_base64(runs, is_plain=is_plain)
+    digits = _encoded(runs, _IS_HEX, CERTAIN_BYTES * 2)
+    if len(digits.array):
+        yield from _from_hex(digits, is_plain=is_plain)
+
+
+def _from_base64(runs: View, *, is_plain: bool) -> Iterator[View]:
+    """Four letters are three bytes, and each of four letters may be the first."""
+    letters = np.append(_SEXTET.take(runs.array), np.zeros(8, np.uint8))  # in the place of padding
+    # Whether four letters from here on are three bytes of ASCII; eight bytes are in two such groups and what is beside.
+    is_ascii = ((letters[:-2] & 32) | (letters[1:-1] & 8) | (letters[2:] & 2)) == 0
+    pairs = _long_runs(is_ascii, 2, step=4)
+    for first in range(4):
+        count = (len(runs.array) + 3 - first) // 4
+        groups = np.arange(count)
+        if is_plain:
+            found = pairs[first::4]
+            if not np.any(found):
+                continue
+            near = _spread(found, 3, count + 1)
+            near[:-1] |= near[1:]
+            groups = np.flatnonzero(near[:count])
+        fours = np.ndarray((count,), "<u4", letters, first, (4,)).take(groups).view(np.uint8).reshape(-1, 4)
+        octets = fours[:, :3] << np.array([2, 4, 6], np.uint8) | fours[:, 1:] >> np.array([4, 2, 0], np.uint8)
+        yield View(octets.ravel(), partial(_place_of_group, runs, first, groups))
+
+
+def _from_hex(digits: View, *, is_plain: bool) -> Iterator[View]:
+    """Two digits are a byte, and each of two may be the first."""
+    nibbles = _NIBBLE.take(digits.array)
+    starts = _long_runs(nibbles < 8, CERTAIN_BYTES, step=2)
+    for first in range(2):
+        count = (len(nibbles) - first) // 2
+        places = np.arange(count)
+        if is_plain:
+            found = starts[first::2]
+            if not np.any(found):
+                continue
+            places = np.flatnonzero(_spread(found, CERTAIN_BYTES + 1, count))
+        pairs = nibbles[first : first + 2 * count].reshape(-1, 2)[places]
+        yield View(pairs[:, 0] << 4 | pairs[:, 1], partial(_place_of_pair, digits, first, places))
+
+
+def _place_of_group(view: View, first: int, groups: Positions, place: int) -> int:
+    return view.origin(min(first + 4 * int(groups[place // 3]) + place % 3, len(view.array) - 1))
+
+
+def _place_of_pair(view: View, first: int, places: Positions, place: int) -> int:
+    return view.origin(first + 2 * int(places[place]))
+
+
+def _encoded(view: View, members: Mask, shortest: int) -> View:
+    """All runs of such bytes, each with the byte behind it. Lines are joined that were broken for their width, and the
+    last of them may be short."""
+    size = len(view.array)
+    array = np.append(view.array, np.zeros(_WRAPPED + 2, np.uint8))
+    inside = members.take(array)
+    long = _long_runs(inside, shortest)
+    if not np.any(long):
+        return view.kept(np.empty(0, np.int64))
+    kept = _spread(long, shortest + 1, len(array))
+    is_break = (array == ord("\n")) | (array == ord("\r"))
+    ends = np.flatnonzero(_long_runs(inside, _WRAPPED)[:-1] & is_break[_WRAPPED:]) + _WRAPPED
+    kept[ends] = False
+    tails = ends + 1 + ~inside[ends + 1]
+    tails = tails[inside[tails] & ~long[tails]]
+    for place in range(shortest):
+        kept[tails + place] = True  # at last the byte behind it
+        tails = tails[inside[tails + place]]
+    return view.kept(kept[:size])
