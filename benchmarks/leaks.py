@@ -29,7 +29,8 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "include"), str(HERE.parent / ".venv-bench")]
 
 from clip_courier import audio  # noqa: E402
-from clip_courier.leaks import LeakScan, Wanted, Watch, search  # noqa: E402
+from clip_courier.leaks import LeakScan, search  # noqa: E402
+from clip_courier.wanted import Wanted, Watch  # noqa: E402
 
 MB = 1_000_000
 KINDS = ("person", "clip", "call", "consent", "sn", "sha256", "mail", "name", "uri", "phone")

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clip_courier import leaks, outbound, recalls, reports, selection
+from clip_courier import leaks, outbound, recalls, reports, selection, wanted
 from clip_courier.batch_files import overdue, read_crosswalk, read_own
 from clip_courier.disclosure import Gate
 from clip_courier.errors import (
@@ -394,7 +394,7 @@ class Courier:
                 yield from unpacking.database(url, f"database {number}")
 
         words = {word for folder in self._root.nights() for word in self._shown_words(folder)}
-        searched = leaks.search(leaks.everything(self._landing, words), places)
+        searched = leaks.search(wanted.everything(self._landing, words), places)
         return _told_leaks(searched)
 
     def _shown_files(self, night: date | None, vendor: str | None) -> Iterator[tuple[Path, str]]:
@@ -418,12 +418,12 @@ class Courier:
         """The ledger's database where it is no file under the root, which is looked through anyway."""
         return [] if self._settings.ledger_url.startswith("sqlite") else [self._settings.ledger_url]
 
-    def _watching(self) -> Callable[[NightFolder], leaks.Watch]:
+    def _watching(self) -> Callable[[NightFolder], wanted.Watch]:
         """What must not leave, read once for each night that a run delivers of."""
-        watches: dict[date, leaks.Watch] = {}
+        watches: dict[date, wanted.Watch] = {}
         reading = Lock()
 
-        def watch(folder: NightFolder) -> leaks.Watch:
+        def watch(folder: NightFolder) -> wanted.Watch:
             with reading:
                 if folder.night not in watches:
                     columns = ["clip_id", "call_id", "audio_uri", "audio_sha256", "participants", "recorded_at"]
@@ -437,7 +437,7 @@ class Courier:
                         raise CrosswalkMissing(f"no list of the clips of the night {folder.night} can be read")
                     rows = pa.concat_tables(known)
                     words = self._shown_words(folder)
-                    watches[folder.night] = leaks.for_night(self._landing, words, rows)
+                    watches[folder.night] = wanted.for_night(self._landing, words, rows)
                 return watches[folder.night]
 
         return watch

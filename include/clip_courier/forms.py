@@ -4,9 +4,9 @@ A text becomes lower case, compatibility forms are undone (NFKC, so full-width d
 and HTML undone, and of ASCII only letters and digits are kept, so that neither spaces, dashes, brackets and line breaks
 nor the zero bytes of UTF-16 make a difference. Runs of base64 and of hexadecimal digits are decoded at every alignment.
 
-Everything is done with masks over a whole piece, a few numpy operations each, because most of a piece is of no form at all.
-Of bytes that are no text, such as sound or what was decoded, only runs of ASCII are looked through where that is enough: a
-string of ASCII lies in one of them or nowhere.
+Everything is done with masks over a whole piece, a few numpy operations each, because most of a piece is of no form at
+all. Of bytes that are no text, such as sound or what was decoded, only runs of ASCII are looked through where that is
+enough: a string of ASCII lies in one of them or nowhere.
 """
 
 import codecs
@@ -73,7 +73,7 @@ def _values(*alphabets: bytes) -> Octets:
     return table
 
 
-IS_ALNUM: Final = _table(_ALNUM)
+IS_ASCII: Final = np.arange(256) < 128
 _IS_KEPT: Final = ~_table(_DROPPED)
 _IS_BASE64: Final = _table(_BASE64 + _URLSAFE)
 _IS_HEX: Final = _table(_HEX + _HEX.upper())
@@ -118,6 +118,11 @@ def is_text(octets: bytes) -> bool:
     return not np.any(_is_control(array[:4096]))
 
 
+def is_alnum(lower: Octets) -> Mask:
+    """Digits and lower-case letters of ASCII."""
+    return ((lower - np.uint8(48)) < 10) | ((lower - np.uint8(97)) < 26)
+
+
 def _is_control(octets: Octets) -> Mask:
     """Zero, and what moves on in a text (9 to 13), aside."""
     below = octets - np.uint8(1)
@@ -152,7 +157,7 @@ class View:
 
     def words(self) -> "View":
         """In lower case without zero bytes, as names that must stand alone are looked for."""
-        if not np.all(self.array):
+        if b"\0" in self.octets:
             return self.kept(self.array != 0).words()
         return View(np.frombuffer(self.octets.translate(_LOWER), np.uint8), self.origin)
 
@@ -192,13 +197,14 @@ def _spread(starts: Mask, length: int, size: int) -> Mask:
     return out
 
 
-def ascii_runs(view: View) -> View:
-    """Runs of ASCII, which may be zero as in UTF-16, that a string can lie in, each with the byte that ends it.
+def runs_of(view: View, members: Mask, shortest: int) -> View:
+    """Runs of such bytes that a string can lie in, each with the byte that ends it.
 
-    No string of ASCII is lost, and none is made: the byte that ends a run is in no such string.
+    No string of such bytes is lost, and none is made: the byte that ends a run is in no such string.
     """
-    runs = _long_runs(view.array < 128, CERTAIN_BYTES)
-    return view.kept(_spread(runs, CERTAIN_BYTES + 1, len(view.array)) if np.any(runs) else np.empty(0, np.int64))
+    inside = view.array < 128 if members is IS_ASCII else members.take(view.array)
+    runs = _long_runs(inside, shortest)
+    return view.kept(_spread(runs, shortest + 1, len(view.array)) if np.any(runs) else np.empty(0, np.int64))
 
 
 # -- what is written otherwise ---------------------------------------------------------------------------------
@@ -316,64 +322,70 @@ def _exchanged(view: View, begins: Positions, ends: Positions, lengths: Position
 
 def _within(begins: Positions, ends: Positions, size: int) -> Mask:
     """Which places lie between the begin and the end of one of some stretches, which do not overlap."""
-    steps = np.zeros(size + 1, np.int8)
-    np.add.at(steps, begins, 1)
-    np.subtract.at(steps, ends, 1)
-    return np.cumsum(steps[:-1], dtype=np.int8).view(np.bool_)
+    edges = np.concatenate([[0], np.column_stack([begins, ends]).ravel(), [size]])
+    return np.repeat(np.arange(len(edges) - 1) % 2 == 1, np.diff(edges))
 
 
 # -- what is encoded -------------------------------------------------------------------------------------------
 
 
-def decoded(view: View, *, is_plain: bool) -> Iterator[View]:
-    """What runs of base64 (of either alphabet) and of hexadecimal digits hold, from each of the alignments.
-
-    With `is_plain` only what may hold a string of ASCII. Hexadecimal digits are a part of base64's alphabet.
+def decoded(view: View, members: Mask) -> Iterator[View]:
+    """What runs of base64 (of either alphabet) and of hexadecimal digits hold, from each of the alignments: as much of
+    it as may hold a string of such bytes. Hexadecimal digits are a part of base64's alphabet.
     """
     runs = _encoded(view, _IS_BASE64, CERTAIN_BYTES * 4 // 3)
     if not len(runs.array):
         return
-    yield from _from_base64(runs, is_plain=is_plain)
+    yield from _from_base64(runs, members)
     digits = _encoded(runs, _IS_HEX, CERTAIN_BYTES * 2)
     if len(digits.array):
-        yield from _from_hex(digits, is_plain=is_plain)
+        yield from _from_hex(digits, members)
 
 
-def _from_base64(runs: View, *, is_plain: bool) -> Iterator[View]:
+def _from_base64(runs: View, members: Mask) -> Iterator[View]:
     """Four letters are three bytes, and each of four letters may be the first."""
     letters = np.append(_SEXTET.take(runs.array), np.zeros(8, np.uint8))  # in the place of padding
-    # Whether four letters from here on are three bytes of ASCII; eight bytes are in two such groups and what is beside.
-    is_ascii = ((letters[:-2] & 32) | (letters[1:-1] & 8) | (letters[2:] & 2)) == 0
-    pairs = _long_runs(is_ascii, 2, step=4)
+    if members is IS_ASCII:
+        # The first bit of each of the three.
+        is_wanted = ((letters[:-2] & 32) | (letters[1:-1] & 8) | (letters[2:] & 2)) == 0
+    else:
+        pairs = _is_first_of(members).take(letters[:-1].astype(np.int64) << 6 | letters[1:])
+        is_wanted = ((pairs[:-2] & 1) & (pairs[1:-1] >> 1) & (pairs[2:] >> 2)).view(np.bool_)
+    # Eight bytes are in two groups of three and what is beside them.
+    twice = _long_runs(is_wanted, 2, step=4)
     for first in range(4):
         count = (len(runs.array) + 3 - first) // 4
-        groups = np.arange(count)
-        if is_plain:
-            found = pairs[first::4]
-            if not np.any(found):
-                continue
+        found = twice[first::4]
+        if np.any(found):
             near = _spread(found, 3, count + 1)
             near[:-1] |= near[1:]
             groups = np.flatnonzero(near[:count])
-        fours = np.ndarray((count,), "<u4", letters, first, (4,)).take(groups).view(np.uint8).reshape(-1, 4)
-        octets = fours[:, :3] << np.array([2, 4, 6], np.uint8) | fours[:, 1:] >> np.array([4, 2, 0], np.uint8)
-        yield View(octets.ravel(), partial(_place_of_group, runs, first, groups))
+            fours = np.ndarray((count,), "<u4", letters, first, (4,)).take(groups)
+            octets = np.empty((len(groups), 3), np.uint8)
+            # The first letter is in the lowest byte.
+            octets[:, 0] = fours << 2 | fours >> 12 & 3
+            octets[:, 1] = fours >> 4 & 0xF0 | fours >> 18 & 0xF
+            octets[:, 2] = fours >> 10 & 0xC0 | fours >> 24
+            yield View(octets.ravel(), partial(_place_of_group, runs, first, groups))
 
 
-def _from_hex(digits: View, *, is_plain: bool) -> Iterator[View]:
+def _is_first_of(members: Mask) -> Octets:
+    """Whether two letters of base64 (12 bits) hold such a byte from the first bit on, the third, and the fifth."""
+    twelve = np.arange(1 << 12)
+    first, second, third = (members[twelve >> shift & 255].view(np.uint8) for shift in (4, 2, 0))
+    return np.asarray(first | second << np.uint8(1) | third << np.uint8(2))
+
+
+def _from_hex(digits: View, members: Mask) -> Iterator[View]:
     """Two digits are a byte, and each of two may be the first."""
-    nibbles = _NIBBLE.take(digits.array)
-    starts = _long_runs(nibbles < 8, CERTAIN_BYTES, step=2)
+    nibbles = np.append(_NIBBLE.take(digits.array), np.uint8(0))
+    octets = nibbles[:-1] << np.uint8(4) | nibbles[1:]
+    starts = _long_runs(octets < 128 if members is IS_ASCII else members.take(octets), CERTAIN_BYTES, step=2)
     for first in range(2):
-        count = (len(nibbles) - first) // 2
-        places = np.arange(count)
-        if is_plain:
-            found = starts[first::2]
-            if not np.any(found):
-                continue
-            places = np.flatnonzero(_spread(found, CERTAIN_BYTES + 1, count))
-        pairs = nibbles[first : first + 2 * count].reshape(-1, 2)[places]
-        yield View(pairs[:, 0] << 4 | pairs[:, 1], partial(_place_of_pair, digits, first, places))
+        found = starts[first::2]
+        if np.any(found):
+            places = np.flatnonzero(_spread(found, CERTAIN_BYTES + 1, (len(octets) - first + 1) // 2))
+            yield View(octets[first::2][places], partial(_place_of_pair, digits, first, places))
 
 
 def _place_of_group(view: View, first: int, groups: Positions, place: int) -> int:

@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from functools import partial
+from operator import mul
 from typing import Final
 
 import numpy as np
@@ -17,16 +19,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from clip_courier.forms import (
-    IS_ALNUM,
+    IS_ASCII,
     LONGEST,
     Mask,
     Octets,
     Positions,
     View,
-    ascii_runs,
     decoded,
+    is_alnum,
     is_text,
     rewritten,
+    runs_of,
     view_of,
 )
 
@@ -48,6 +51,8 @@ _MIX: Final = np.uint64(0x9E3779B97F4A7C15)
 _MIX_AGAIN: Final = np.uint64(0xC2B2AE3D27D4EB4F)
 
 Grams = NDArray[np.uint64]
+# Number of a string, where it begins and where it ends.
+_Found = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Sighting:
 
 @dataclass(frozen=True)
 class _Strings:
-    """Bytes of all, where each begins and ends in them, and its number. Behind the last lie eight bytes more."""
+    """Bytes of all, where each begins and ends in them, and its number. Behind the last are eight bytes more."""
 
     flat: Octets
     begins: Positions
@@ -85,17 +90,27 @@ class _Strings:
         return _words(self.flat)
 
     def is_ascii(self) -> Mask:
+        if np.all(self.members() == IS_ASCII):
+            return np.ones(len(self), np.bool_)
         beyond = np.concatenate([[0], np.cumsum(self.flat >= 128)])
         return np.asarray(beyond[self.ends] == beyond[self.begins])
 
-    def tiers(self, shortest: tuple[int, ...]) -> Iterator["_Strings"]:
-        """Those of at least so many bytes, and fewer than the tier before."""
-        lengths, longer = self.ends - self.begins, np.iinfo(np.int64).max
-        for least in shortest:
-            yield self.some(np.flatnonzero((lengths >= least) & (lengths < longer)))
-            longer = least
+    def members(self) -> Mask:
+        """ASCII, and which bytes there are beyond it."""
+        members = IS_ASCII.copy()
+        members[self.flat[self.flat >= 128]] = True
+        return members
 
-    def at(self, text: bytes, owner: int, begin: int) -> tuple[int, int, int] | None:
+    def tiers(self, kinds: tuple[tuple[int, int, int], ...]) -> Iterator[tuple[int, int, "_Strings"]]:
+        """Those of at least so many bytes, and fewer than the kind before, with the width and step of their kind."""
+        lengths, longer = self.ends - self.begins, np.iinfo(np.int64).max
+        for shortest, width, step in kinds:
+            rows = np.flatnonzero((lengths >= shortest) & (lengths < longer))
+            if len(rows):
+                yield width, step, self.some(rows)
+            longer = shortest
+
+    def at(self, text: bytes, owner: int, begin: int) -> _Found | None:
         """Number, begin and end of one of them, if it begins here in the text."""
         string = self.flat[self.begins[owner] : self.ends[owner]].tobytes()
         if begin < 0 or text[begin : begin + len(string)] != string:
@@ -108,19 +123,18 @@ def _words(octets: Octets) -> Grams:
 
 
 class _Grams:
-    """Some bytes of every string: `width` of them from each of `places` on, which are of all strings alike."""
+    """Of every string `width` bytes from its base in the flat bytes on, and from `step` - 1 places behind it."""
 
     def __init__(self, strings: _Strings, width: int, bases: Positions, step: int) -> None:
         self._strings = strings
-        self.mask = np.uint64((1 << (8 * width)) - 1)
+        self._mask = np.uint64((1 << (8 * width)) - 1)
         words = strings.words()
-        found = np.concatenate([words[bases + place] & self.mask for place in range(step)])
-        order = np.argsort(found).astype(np.int32 if len(found) < 1 << 31 else np.int64)
+        found = np.concatenate([words[bases + place] & self._mask for place in range(step)])
+        order = np.argsort(found)
         self._grams = found[order]
-        self._owners = order % np.int32(max(1, len(strings)))
-        self._places = (bases - strings.begins)[self._owners].astype(np.int16) + (order // max(1, len(strings))).astype(
-            np.int16
-        )
+        places, owners = np.divmod(order, len(strings))
+        self._owners = owners.astype(np.int32)
+        self._places = ((bases - strings.begins)[owners] + places).astype(np.int16)
         size = max(15, int(len(found) * _BITS_A_GRAM - 1).bit_length())
         self._shift = np.uint64(64 - size)
         self._bits = np.zeros(1 << (size - 3), dtype=np.uint8)
@@ -139,17 +153,17 @@ class _Grams:
         bit = np.bitwise_and(hashed, np.uint64(7), out=hashed).view(np.uint8)[::8]
         return np.flatnonzero((octets >> bit) & np.uint8(1))
 
-    def find(self, text: bytes, words: Grams, place_of: Callable[[Positions], Positions]) -> Iterator[tuple[int, int, int]]:
+    def find(self, text: bytes, words: Grams, place_of: Callable[[Positions], Positions]) -> Iterator[_Found]:
         """Number, beginning and end of each string of the text which has one of these words in it; of words by their
         numbers `place_of` tells the places."""
         for start in range(0, len(words), _BLOCK):
-            grams = words[start : start + _BLOCK] & self.mask
+            grams = words[start : start + _BLOCK] & self._mask
             passed = self._passes(self._first(grams))
             passed = passed[self._passes(self._second(grams[passed]))]
             if len(passed):
                 yield from self._compare(text, grams[passed], place_of(passed + start))
 
-    def _compare(self, text: bytes, grams: Grams, places: Positions) -> Iterator[tuple[int, int, int]]:
+    def _compare(self, text: bytes, grams: Grams, places: Positions) -> Iterator[_Found]:
         firsts, ends = np.searchsorted(self._grams, grams, "left"), np.searchsorted(self._grams, grams, "right")
         is_there = ends > firsts
         for first, end, place in zip(
@@ -162,17 +176,17 @@ class _Grams:
 
 
 class _Anywhere:
-    """Strings of at least eight bytes, found wherever they stand, by bytes of each at one of some neighbouring places."""
+    """Strings of at least eight bytes, found wherever they stand: every `step`th position of the text is looked up."""
 
-    def __init__(self, strings: _Strings) -> None:
-        self.count = len(strings)
+    def __init__(self, strings: _Strings, members: Mask) -> None:
+        self.members, self.count = members, len(strings)
+        self.shortest = int(np.min(strings.ends - strings.begins, initial=LONGEST))
         self._tiers: list[tuple[_Grams, int, int]] = []
-        for (_, width, step), tier in zip(_ANYWHERE, strings.tiers(tuple(t[0] for t in _ANYWHERE)), strict=True):
-            if len(tier):
-                step = max(1, min(step, _MOST_GRAMS // len(tier)))
-                self._tiers.append((_Grams(tier, width, _telling_places(tier, width, step), step), width, step))
+        for width, most, tier in strings.tiers(_ANYWHERE):
+            step = max(1, min(most, _MOST_GRAMS // len(tier)))
+            self._tiers.append((_Grams(tier, width, _telling_places(tier, width, step), step), width, step))
 
-    def find(self, view: View) -> Iterator[tuple[int, int, int]]:
+    def find(self, view: View) -> Iterator[_Found]:
         """Number, beginning and end of each in the canonical form."""
         if not self.count or len(view.array) == 0:
             return
@@ -182,7 +196,7 @@ class _Anywhere:
             count = (len(text) - width) // step + 1
             if count > 0:
                 words: Grams = np.ndarray((count,), "<u8", padded, strides=(step,))
-                yield from grams.find(text, words, lambda places, step=step: places * step)
+                yield from grams.find(text, words, partial(mul, step))
 
 
 def _telling_places(strings: _Strings, width: int, step: int) -> Positions:
@@ -211,21 +225,20 @@ class _Alone:
         self.count = len(strings)
         self._is_first = np.zeros(256, np.bool_)
         self._is_first[strings.flat[strings.begins]] = True
-        tiers = zip(_ALONE, strings.tiers(tuple(tier[0] for tier in _ALONE)), strict=True)
-        self._tiers = [_Grams(tier, width, tier.begins, 1) for (_, width, _), tier in tiers if len(tier)]
+        self._tiers = [_Grams(tier, width, tier.begins, step) for width, step, tier in strings.tiers(_ALONE)]
 
-    def find(self, view: View) -> Iterator[tuple[int, int, int]]:
+    def find(self, view: View) -> Iterator[_Found]:
         """Number, beginning and end of each in what is lower case already."""
         if not self.count:
             return
         text, array = view.octets, view.array
-        starts = np.flatnonzero(~IS_ALNUM.take(array[:-1])) + 1
-        starts = np.append(0, starts)[: len(array)]
+        inside = is_alnum(array)
+        starts = np.append(0, np.flatnonzero(~inside[:-1]) + 1)[: len(array)]
         starts = starts[self._is_first.take(array[starts])]
         words = _words(np.append(array, np.zeros(8, np.uint8)))[starts]
         for grams in self._tiers:
             for number, begin, end in grams.find(text, words, starts.take):
-                if end == len(text) or not IS_ALNUM[text[end]]:
+                if end == len(text) or not inside[end]:
                     yield number, begin, end
 
 
@@ -247,7 +260,9 @@ class Needles:
     ) -> None:
         strings = _Strings.of(telling, telling_numbers)
         is_ascii = strings.is_ascii()
-        self._ascii, self._beyond = _Anywhere(strings.some(is_ascii)), _Anywhere(strings.some(~is_ascii))
+        self._strings = [_Anywhere(strings.some(is_ascii), IS_ASCII)]
+        if not np.all(is_ascii):
+            self._strings.append(_Anywhere(strings.some(~is_ascii), strings.members()))
         self._brief = _Alone(_Strings.of(brief, brief_numbers))
         self._is_numeral = is_numeral
         self.count = len(telling) + len(brief)
@@ -256,30 +271,32 @@ class Needles:
         """Everything in a piece of a stream. Of compressed sound only runs of ASCII are looked through."""
         piece = view_of(octets)
         if is_sound:
-            return set(self._seen(self._ascii, ascii_runs(piece)))
+            return set(self._in_bytes(self._strings[0], piece))
         is_readable = is_text(octets)
-        found = set(self._in_text(piece) if is_readable else self._in_bytes(piece))
         spelt, unescaped = rewritten(piece, is_text=is_readable)
+        found: set[Sighting] = set()
+        if is_readable:
+            found.update(self._in_text(piece))
         if spelt:
             found.update(self._in_text(spelt))
-        for view in (piece, unescaped) if unescaped else (piece,):
-            for one in decoded(view, is_plain=True):
-                found.update(self._seen(self._ascii, ascii_runs(one)))
-            for one in decoded(view, is_plain=False) if self._beyond.count else ():
-                found.update(self._seen(self._beyond, one))
+        for strings in self._strings:
+            if not is_readable:
+                found.update(self._in_bytes(strings, piece))
+            for view in (piece, unescaped) if unescaped else (piece,):
+                for one in decoded(view, strings.members):
+                    found.update(self._in_bytes(strings, one))
         return found
 
     def _in_text(self, view: View) -> Iterator[Sighting]:
-        yield from self._seen(self._ascii, view)
-        yield from self._seen(self._beyond, view)
+        for strings in self._strings:
+            yield from self._seen(strings, view)
         if self._brief.count:
             words = view.words()
             for number, begin, _ in self._brief.find(words):
                 yield Sighting(number, words.origin(begin))
 
-    def _in_bytes(self, view: View) -> Iterator[Sighting]:
-        yield from self._seen(self._ascii, ascii_runs(view))
-        yield from self._seen(self._beyond, view)
+    def _in_bytes(self, strings: _Anywhere, view: View) -> Iterator[Sighting]:
+        yield from self._seen(strings, runs_of(view, strings.members, strings.shortest))
 
     def _seen(self, strings: _Anywhere, view: View) -> Iterator[Sighting]:
         for number, begin, end in strings.find(view):

@@ -28,9 +28,10 @@ from hypothesis import strategies as st
 from clip_courier.__main__ import main
 from clip_courier.courier import Courier
 from clip_courier.errors import LeakFound
-from clip_courier.leaks import LeakScan, Searched, Wanted, files_under, search
+from clip_courier.leaks import LeakScan, Searched, files_under, search
 from clip_courier.needles import OVERLAP, PIECE_BYTES, Search
 from clip_courier.unpacking import Unpacking
+from clip_courier.wanted import Wanted
 from clip_courier_demo.stage import Stage
 from conftest import NIGHT, NOW
 from snapshots import landing_copy, manifested
