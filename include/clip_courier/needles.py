@@ -89,16 +89,13 @@ class _Strings:
         """The eight bytes from each place on, as a number."""
         return _words(self.flat)
 
-    def is_ascii(self) -> Mask:
-        if np.all(self.members() == IS_ASCII):
-            return np.ones(len(self), np.bool_)
-        beyond = np.concatenate([[0], np.cumsum(self.flat >= 128)])
-        return np.asarray(beyond[self.ends] == beyond[self.begins])
-
     def members(self) -> Mask:
-        """ASCII, and which bytes there are beyond it."""
+        """ASCII, and which bytes beyond it there are."""
+        beyond = self.flat[self.flat >= 128]
+        if not len(beyond):
+            return IS_ASCII
         members = IS_ASCII.copy()
-        members[self.flat[self.flat >= 128]] = True
+        members[beyond] = True
         return members
 
     def tiers(self, kinds: tuple[tuple[int, int, int], ...]) -> Iterator[tuple[int, int, "_Strings"]]:
@@ -178,8 +175,8 @@ class _Grams:
 class _Anywhere:
     """Strings of at least eight bytes, found wherever they stand: every `step`th position of the text is looked up."""
 
-    def __init__(self, strings: _Strings, members: Mask) -> None:
-        self.members, self.count = members, len(strings)
+    def __init__(self, strings: _Strings) -> None:
+        self.members, self.count = strings.members(), len(strings)
         self.shortest = int(np.min(strings.ends - strings.begins, initial=LONGEST))
         self._tiers: list[tuple[_Grams, int, int]] = []
         for width, most, tier in strings.tiers(_ANYWHERE):
@@ -258,11 +255,7 @@ class Needles:
         brief_numbers: NDArray[np.int32],
         is_numeral: NDArray[np.bool_],
     ) -> None:
-        strings = _Strings.of(telling, telling_numbers)
-        is_ascii = strings.is_ascii()
-        self._strings = [_Anywhere(strings.some(is_ascii), IS_ASCII)]
-        if not np.all(is_ascii):
-            self._strings.append(_Anywhere(strings.some(~is_ascii), strings.members()))
+        self._telling = _Anywhere(_Strings.of(telling, telling_numbers))
         self._brief = _Alone(_Strings.of(brief, brief_numbers))
         self._is_numeral = is_numeral
         self.count = len(telling) + len(brief)
@@ -271,35 +264,29 @@ class Needles:
         """Everything in a piece of a stream. Of compressed sound only runs of ASCII are looked through."""
         piece = view_of(octets)
         if is_sound:
-            return set(self._in_bytes(self._strings[0], piece))
+            return set(self._in_bytes(piece, IS_ASCII))
         is_readable = is_text(octets)
         spelt, unescaped = rewritten(piece, is_text=is_readable)
-        found: set[Sighting] = set()
-        if is_readable:
-            found.update(self._in_text(piece))
+        found = set(self._in_text(piece) if is_readable else self._in_bytes(piece, self._telling.members))
         if spelt:
             found.update(self._in_text(spelt))
-        for strings in self._strings:
-            if not is_readable:
-                found.update(self._in_bytes(strings, piece))
-            for view in (piece, unescaped) if unescaped else (piece,):
-                for one in decoded(view, strings.members):
-                    found.update(self._in_bytes(strings, one))
+        for view in (piece, unescaped) if unescaped else (piece,):
+            for one in decoded(view, self._telling.members):
+                found.update(self._in_bytes(one, self._telling.members))
         return found
 
     def _in_text(self, view: View) -> Iterator[Sighting]:
-        for strings in self._strings:
-            yield from self._seen(strings, view)
+        yield from self._anywhere(view)
         if self._brief.count:
             words = view.words()
             for number, begin, _ in self._brief.find(words):
                 yield Sighting(number, words.origin(begin))
 
-    def _in_bytes(self, strings: _Anywhere, view: View) -> Iterator[Sighting]:
-        yield from self._seen(strings, runs_of(view, strings.members, strings.shortest))
+    def _in_bytes(self, view: View, members: Mask) -> Iterator[Sighting]:
+        yield from self._anywhere(runs_of(view, members, self._telling.shortest))
 
-    def _seen(self, strings: _Anywhere, view: View) -> Iterator[Sighting]:
-        for number, begin, end in strings.find(view):
+    def _anywhere(self, view: View) -> Iterator[Sighting]:
+        for number, begin, end in self._telling.find(view):
             first, last = view.span(begin, end)
             if not self._is_numeral[number] or _is_whole_number(view.octets, first, last):
                 yield Sighting(number, view.origin(first))
