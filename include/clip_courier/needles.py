@@ -37,7 +37,7 @@ from clip_courier.forms import (
 _AHEAD: Final = 3
 # In this form even the longest escape of the longest string is not cut by a border between two pieces.
 OVERLAP: Final = 32 * LONGEST
-PIECE_BYTES: Final = 1 << 20
+PIECE_BYTES: Final = 1 << 19
 
 # From so many bytes on: so many bytes of a string are looked up, at every so manieth position of the text.
 _ANYWHERE: Final = ((15, 8, 8), (11, 8, 4), (1, 6, 3))
