@@ -9,11 +9,11 @@ The rules, and what they leave out, are docs/leaks.md.
 import math
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
-from functools import lru_cache
-from typing import Final
+from datetime import date
+from functools import lru_cache, partial
+from typing import Final, Self
 
 import numpy as np
 import pyarrow as pa
@@ -58,10 +58,15 @@ _MAY_LEAVE: Final = frozenset(
     {"product", "activation", "locale", "country", "participants.role", "hypotheses.engine"}
     | {"purpose", "decision", "notice_version", "language"}
 )
-_CONTRACTS: Final = {"clips": CLIPS, "consent_events": CONSENT_EVENTS, "persons": PERSONS}
+_CONTRACTS: Final = {"persons": PERSONS, "consent_events": CONSENT_EVENTS, "clips": CLIPS}
+_KEPT: Final = pa.schema([("kind", pa.string()), ("value", pa.string()), ("is_numeric", pa.bool_())])
+_MAY_LEAVE_KIND: Final = "(may leave)"
+_IDS: Final = frozenset(name.split(".")[0] for name in _IDENTIFYING)
+_TOLD: Final = _IDS | _MAY_LEAVE
 # Ahead of sealing: all of the landing window up to so many values, beyond that all of the night's clips and people.
 MOST_GATE_VALUES: Final = 1_000_000
-_OWN_COPY: Final = ("clip_id", "call_id", "audio_uri", "audio_sha256", "participants")
+# How many values a row has by the contract that no other relation has.
+_VALUES_A_ROW: Final = {"persons": 1, "consent_events": 1, "clips": 6}
 # What was said; large, and by the contract free of ids.
 _SPEECH: Final = ("hypotheses", "words")
 
@@ -102,6 +107,37 @@ class Wanted:
             for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
                 for path, cells in leaves(chunk, name):
                     self._add(relation, path, cells, is_ours=name in contract.names)
+
+    @property
+    def has_others(self) -> bool:
+        """Whether there are values of columns beyond the contract."""
+        return bool(self._found.keys() - set(_IDENTIFYING.values()))
+
+    def kept(self) -> pa.Table:
+        """Everything that was added, as `of` takes it."""
+        kinds = {**self._found, _MAY_LEAVE_KIND: [pa.array(sorted(self._may_leave), pa.binary()).cast(pa.string())]}
+        rows = [
+            pa.table(
+                {"kind": pa.array([kind] * len(part)), "value": part, "is_numeric": [kind in self._numeric] * len(part)}
+            )
+            for kind, parts in kinds.items()
+            for part in [pa.chunked_array(parts, pa.string()).unique()]
+        ]
+        return pa.concat_tables([_KEPT.empty_table(), *rows])
+
+    @classmethod
+    def of(cls, kept: pa.Table, harmless: Collection[str]) -> Self:
+        """What `kept` gave."""
+        wanted = cls(harmless)
+        for kind in pc.unique(kept["kind"]).to_pylist():
+            rows = kept.filter(pc.equal(kept["kind"], kind))
+            if kind == _MAY_LEAVE_KIND:
+                wanted._may_leave.update(rows["value"].cast(pa.binary()).to_pylist())
+                continue
+            wanted._keep(kind, rows["value"].combine_chunks())
+            if rows["is_numeric"][0].as_py():
+                wanted._numeric.add(kind)
+        return wanted
 
     def add_values(self, kind: str, values: Iterable[str]) -> None:
         """Take strings of a kind of its own."""
@@ -327,11 +363,14 @@ def _bits_of(text: str) -> float:
     return sum(map(bits, text))
 
 
+# -- of the landing zone ---------------------------------------------------------------------------------------
+
+
 def everything(landing: Landing, harmless: Collection[str]) -> Iterator[Watch]:
     """All that identifies in the landing zone; where it is too much to be looked for at once, in several parts."""
     wanted = Wanted(harmless)
-    for relation in ("persons", "consent_events", "clips"):
-        for batch in landing.rows(relation, leave_out=_SPEECH):
+    for relation in _CONTRACTS:
+        for batch in landing.rows(relation, None, partial(_columns, relation, _TOLD)):
             wanted.add(relation, batch)
             if wanted.count >= MOST_VALUES:
                 yield wanted.watch()
@@ -339,22 +378,49 @@ def everything(landing: Landing, harmless: Collection[str]) -> Iterator[Watch]:
     yield wanted.watch()
 
 
-def for_night(landing: Landing, harmless: Collection[str], clips: pa.Table) -> Watch:
-    """What must not be in a batch of a night, whose `clips` these are: everything in the landing window that
-    identifies, or, where that is too much, everything about these clips and their people."""
-    people = pa.array({p["person_id"] for some in clips["participants"].to_pylist() for p in some}, pa.string())
-    oldest = pc.min(clips["recorded_at"]).as_py().date() - timedelta(days=1)
-    night, window = Wanted(harmless), Wanted(harmless)
-    for relation, key, keys in (
-        ("persons", "person_id", people),
-        ("consent_events", "person_id", people),
-        ("clips", "clip_id", clips["clip_id"].combine_chunks()),
-    ):
-        for batch in landing.rows(relation, oldest, leave_out=_SPEECH):
-            night.add(relation, batch.filter(pc.is_in(batch[key].cast(pa.string()), keys)))
-            if window.count <= MOST_GATE_VALUES:
-                window.add(relation, batch)
-    wanted = window if window.count <= MOST_GATE_VALUES else night
-    # Also of clips that are no longer there.
-    wanted.add("clips", clips.select([name for name in clips.column_names if name in _OWN_COPY]))
-    return wanted.watch()
+def of_window(landing: Landing, harmless: Collection[str], oldest: date) -> Wanted | None:
+    """Everything in the landing window that identifies; None where that is too much."""
+    rows = sum(landing.row_count(relation, oldest) * values for relation, values in _VALUES_A_ROW.items())
+    wanted = Wanted(harmless)
+    return wanted if rows <= MOST_GATE_VALUES and _collect(wanted, landing, oldest, None) else None
+
+
+def of_clips(landing: Landing, harmless: Collection[str], oldest: date, clips: pa.Table) -> Wanted:
+    """What the landing window holds about some clips and their people; of the clips what `clips` holds goes without
+    saying."""
+    wanted = Wanted(harmless)
+    _collect(wanted, landing, oldest, {"person_id": people_of(clips), "clip_id": clips["clip_id"].unique()})
+    return wanted
+
+
+def people_of(clips: pa.Table) -> pa.Array:
+    """Whoever is audible in some clips."""
+    return pc.struct_field(pc.list_flatten(clips["participants"]), "person_id").unique().drop_null()
+
+
+def _collect(wanted: Wanted, landing: Landing, oldest: date, keys: Mapping[str, pa.Array] | None) -> bool:
+    """Take what identifies of all rows since, or of those with such keys; False where that is too much."""
+    for names in (_IDS, _TOLD):
+        for relation in _CONTRACTS:
+            key = "clip_id" if relation == "clips" else "person_id"
+            for batch in landing.rows(relation, oldest, partial(_columns, relation, names, is_keyed=keys is not None)):
+                is_ours = pc.is_in(batch[key].cast(pa.string()), keys[key]) if keys else None
+                wanted.add(relation, batch.filter(is_ours) if is_ours else batch)
+                if not keys and wanted.count > MOST_GATE_VALUES:
+                    return False
+        if not wanted.has_others:
+            break  # so that nobody asks what of them may leave
+    return True
+
+
+def _columns(relation: str, names: Collection[str], schema: pa.Schema, *, is_keyed: bool = False) -> list[str]:
+    """Of the contract's columns such of these names, and all others but what was said.
+
+    Nothing where rows are picked by keys that are all that the file would tell.
+    """
+    contract = _CONTRACTS[relation]
+    others = [name for name in schema.names if name not in contract.names and name not in _SPEECH]
+    is_plain = not others and all(schema.field(n).type == contract.field(n).type for n in names if n in schema.names)
+    if is_keyed and names is _IDS and is_plain and relation != "consent_events":
+        return []
+    return [*(name for name in schema.names if name in names and name in contract.names), *others]
