@@ -26,6 +26,8 @@ from clip_courier.leaks import LeakScan
 from clip_courier.model import NightFolder, Root, locked, write_parquet
 from clip_courier.wanted import Wanted, Watch
 
+# A batch is mostly sound, in which few places are looked up: being ready soon counts for more than speed.
+_MOST_GRAMS: Final = 500_000
 # Under this key what is kept says what it was made of.
 _BASIS: Final = b"basis"
 _OWN_COPY: Final = ["clip_id", "call_id", "audio_uri", "audio_sha256", "participants"]
@@ -100,7 +102,7 @@ def _watch(landing: Landing, folders: Sequence[NightFolder]) -> Watch:
     for folder in folders:
         for path in sorted(folder.root.recalled.glob(f"*-{folder.night:%Y%m%d}-*.parquet")):
             found.add("clips", read_own(path, f"tombstone {path.name}", ["clip_id"]))
-    return found.watch()
+    return found.watch(_MOST_GRAMS)
 
 
 def _kept(landing: Landing, folder: NightFolder, words: set[str], clips: pa.Table, oldest: date) -> Wanted:

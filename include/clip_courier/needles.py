@@ -43,8 +43,8 @@ PIECE_BYTES: Final = 1 << 19
 _ANYWHERE: Final = ((15, 8, 8), (11, 8, 4), (1, 6, 3))
 # What stands alone is looked up by its first bytes.
 _ALONE: Final = ((8, 8, 1), (6, 6, 1), (1, 4, 1))
-# Of more strings fewer bytes are looked up, at more positions.
-_MOST_GRAMS: Final = 5_000_000
+# Of more strings fewer bytes are looked up, at more positions of the text: ready sooner, and slower.
+MOST_GRAMS: Final = 5_000_000
 _BITS_A_GRAM: Final = 48
 _BLOCK: Final = 1 << 15
 _MIX: Final = np.uint64(0x9E3779B97F4A7C15)
@@ -175,12 +175,12 @@ class _Grams:
 class _Anywhere:
     """Strings of at least eight bytes, found wherever they stand: every `step`th position of the text is looked up."""
 
-    def __init__(self, strings: _Strings) -> None:
+    def __init__(self, strings: _Strings, most_grams: int) -> None:
         self.members, self.count = strings.members(), len(strings)
         self.shortest = int(np.min(strings.ends - strings.begins, initial=LONGEST))
         self._tiers: list[tuple[_Grams, int, int]] = []
         for width, most, tier in strings.tiers(_ANYWHERE):
-            step = max(1, min(most, _MOST_GRAMS // len(tier)))
+            step = max(1, min(most, most_grams // len(tier)))
             self._tiers.append((_Grams(tier, width, _telling_places(tier, width, step), step), width, step))
 
     def find(self, view: View) -> Iterator[_Found]:
@@ -254,8 +254,9 @@ class Needles:
         brief: pa.Array,
         brief_numbers: NDArray[np.int32],
         is_numeral: NDArray[np.bool_],
+        most_grams: int = MOST_GRAMS,
     ) -> None:
-        self._telling = _Anywhere(_Strings.of(telling, telling_numbers))
+        self._telling = _Anywhere(_Strings.of(telling, telling_numbers), most_grams)
         self._brief = _Alone(_Strings.of(brief, brief_numbers))
         self._is_numeral = is_numeral
         self.count = len(telling) + len(brief)

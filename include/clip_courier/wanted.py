@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from clip_courier.forms import condensed, folded
 from clip_courier.landing import Landing
 from clip_courier.model import CLIPS, CONSENT_EVENTS, PERSONS
-from clip_courier.needles import Needles
+from clip_courier.needles import MOST_GRAMS, Needles
 from clip_courier.unpacking import leaves
 
 # A random value of its class would stand in a text by chance less often than once in 2^16 places: below that, a hit
@@ -115,15 +115,14 @@ class Wanted:
 
     def kept(self) -> pa.Table:
         """Everything that was added, as `of` takes it."""
-        kinds = {**self._found, _MAY_LEAVE_KIND: [pa.array(sorted(self._may_leave), pa.binary()).cast(pa.string())]}
+        parts = {kind: pa.chunked_array(found, pa.string()).unique() for kind, found in self._found.items()}
+        parts[_MAY_LEAVE_KIND] = pa.array(sorted(self._may_leave), pa.binary()).cast(pa.string())
         rows = [
-            pa.table(
-                {"kind": pa.array([kind] * len(part)), "value": part, "is_numeric": [kind in self._numeric] * len(part)}
-            )
-            for kind, parts in kinds.items()
-            for part in [pa.chunked_array(parts, pa.string()).unique()]
+            [pa.array([kind] * len(part)), part, pa.array([kind in self._numeric] * len(part))]
+            for kind, part in parts.items()
+            if len(part)
         ]
-        return pa.concat_tables([_KEPT.empty_table(), *rows])
+        return pa.concat_tables([_KEPT.empty_table(), *(pa.table(columns, schema=_KEPT) for columns in rows)])
 
     @classmethod
     def of(cls, kept: pa.Table, harmless: Collection[str]) -> Self:
@@ -163,15 +162,15 @@ class Wanted:
         self._found[kind].append(values)
         self.count += len(values) * (3 if kind == "audio_uri" else 1)
 
-    def watch(self) -> Watch:
-        """Everything that was added, ready to be looked for."""
+    def watch(self, most_grams: int = MOST_GRAMS) -> Watch:
+        """Everything that was added, ready to be looked for; sooner, and slower, with fewer grams."""
         found = {kind: pa.chunked_array(parts, pa.string()).unique() for kind, parts in self._found.items()}
         if uris := found.pop("audio_uri", None):
             found.update(_parts_of_addresses(uris.combine_chunks() if isinstance(uris, pa.ChunkedArray) else uris))
         made = _Making()
         for kind, values in sorted(found.items()):
             self._judge(kind, values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values, made)
-        return made.watch()
+        return made.watch(most_grams)
 
     def _judge(self, kind: str, values: pa.Array, made: "_Making") -> None:
         is_id = kind in _IDENTIFYING.values()
@@ -321,8 +320,9 @@ class _Making:
         self._numerals.append(is_numeral)
         self._next += count
 
-    def watch(self) -> Watch:
-        needles = Needles(*_together(self._telling), *_together(self._brief), _joined(self._numerals, np.bool_))
+    def watch(self, most_grams: int) -> Watch:
+        numerals = _joined(self._numerals, np.bool_)
+        needles = Needles(*_together(self._telling), *_together(self._brief), numerals, most_grams)
         return Watch(needles, self._kinds, _joined(self._kind_of, np.int32), self._not)
 
 
