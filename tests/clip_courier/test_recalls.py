@@ -483,9 +483,9 @@ def test_recall_sends_no_notice_that_names_someone(stage: Stage, make_courier: M
     assert isinstance(leak, LeakFound)
     assert leak.member == NAME
     assert not any(clip_id in str(leak) for clip_id in rows["clip_id"].to_pylist())
-    assert list((stage.vendors["aurora"].home / "recalls").iterdir()) == []
+    assert not (stage.vendors["aurora"].home / "recalls" / NAME).exists()
     assert len(list((stage.vendors["borealis"].home / "recalls").iterdir())) == 1
-    assert [one.state for one in _recalls(stage)] == ["OPEN"]
+    assert next(one.state for one in _recalls(stage) if one.n == 1) == "OPEN"
     pq.write_table(rows, tombstone)
     assert not courier.recall().failures
     assert set(_notice(stage)["clip_refs"]) == set(rows["clip_ref"].to_pylist())
