@@ -15,7 +15,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Final
 
 import numpy as np
@@ -79,7 +79,11 @@ _IS_BASE64: Final = _table(_BASE64 + _URLSAFE)
 _IS_HEX: Final = _table(_HEX + _HEX.upper())
 _SEXTET: Final = _values(_BASE64, _URLSAFE)
 _NIBBLE: Final = _values(_HEX, _HEX.upper())
-_READABLE: Final = bytes(range(32, 127))
+# The lowest so many bytes of a word.
+_LOWEST: Final = np.array([(1 << 8 * count) - 1 for count in range(9)], np.uint64)
+# How long an escape is, by the byte behind its backslash.
+_LENGTHS: Final = np.zeros(256, np.int64)
+_LENGTHS[list(b"nrtbf")], _LENGTHS[ord("x")], _LENGTHS[ord("u")] = 2, 4, 6
 # Sign of an escape → what may follow it.
 _FOLLOWS: Final = {ord("%"): _IS_HEX, ord("\\"): _table(b"\\uUxnrtbf"), ord("&"): _table(b"#" + _ALNUM[10:])}
 
@@ -121,6 +125,11 @@ def is_text(octets: bytes) -> bool:
 def is_alnum(lower: Octets) -> Mask:
     """Digits and lower-case letters of ASCII."""
     return ((lower - np.uint8(48)) < 10) | ((lower - np.uint8(97)) < 26)
+
+
+def words_of(octets: Octets) -> NDArray[np.uint64]:
+    """The eight bytes from each place on, as a number; the lowest is the first."""
+    return np.ndarray((max(0, len(octets) - 7),), "<u8", octets, strides=(1,))
 
 
 def _is_control(octets: Octets) -> Mask:
@@ -213,36 +222,87 @@ def runs_of(view: View, members: Mask, shortest: int) -> View:
 def rewritten(piece: View, *, is_text: bool) -> tuple[View | None, View | None]:
     """The surroundings of escapes and, in text, of letters beyond ASCII: with both in their usual spelling, and with
     escapes alone undone; None where there is nothing to undo."""
-    escapes = _escapes(piece, is_text=is_text)
+    begins, ends, which, texts = _escapes(piece, is_text=is_text)
     beyond = np.flatnonzero(piece.array >= 128) if is_text and not piece.octets.isascii() else np.empty(0, np.int64)
-    places = np.sort(np.concatenate([beyond, *(np.array(m.span()) - [0, 1] for m in escapes)]))
+    places = np.sort(np.concatenate([beyond, begins, ends - 1]))
     if not len(places):
         return None, None
-    gaps = ((begin, end, _BREAK) for begin, end in _gaps(places, len(piece.array)))
-    spans = sorted([*gaps, *((*match.span(), _character(match)) for match in escapes)])
-    unescaped = _replaced(piece, spans) if spans else piece
+    gaps = _gaps(places, len(piece.array))
+    all_begins, all_ends = np.concatenate([begins, gaps[0]]), np.concatenate([ends, gaps[1]])
+    order = np.argsort(all_begins)
+    all_which = np.concatenate([which, np.full(len(gaps[0]), len(texts))])[order]
+    new = _chosen([*texts, _BREAK], all_which)
+    unescaped = _exchanged(piece, all_begins[order], all_ends[order], *new) if len(order) else piece
     spelt = _folded_letters(unescaped) if is_text and not unescaped.octets.isascii() else unescaped
-    return spelt, unescaped if escapes else None
+    return spelt, unescaped if len(begins) else None
 
 
-def _gaps(places: Positions, size: int) -> list[tuple[int, int]]:
+def _gaps(places: Positions, size: int) -> tuple[Positions, Positions]:
     """What lies further than `_REACH` from all of the places, where that is much."""
     ends = np.append(places, size + _REACH) - _REACH
     begins = np.append(-_REACH, places) + _REACH
     wide = ends - begins > _REACH
-    return list(zip(begins[wide].tolist(), np.minimum(ends[wide], size).tolist(), strict=True))
+    return begins[wide], np.minimum(ends[wide], size)
 
 
-def _escapes(piece: View, *, is_text: bool) -> list[re.Match[bytes]]:
-    array, octets = piece.array, piece.octets
-    found: list[re.Match[bytes]] = []
-    places = [_followed(array, sign, table) for sign, table in _FOLLOWS.items()]
-    end = 0
-    for at in np.sort(np.concatenate(places)).tolist():
-        if at >= end and (is_text or _is_in_text(octets, at)) and (match := _ESCAPE.match(octets, at)):
-            found.append(match)
-            end = match.end()
-    return found
+def _chosen(texts: Sequence[bytes], which: Positions) -> tuple[Positions, Octets]:
+    """The lengths of those texts, and their bytes one behind the other."""
+    sizes = np.array([len(text) for text in texts], np.int64)
+    lengths, firsts = sizes[which], (np.cumsum(sizes) - sizes)[which]
+    places = np.repeat(firsts - (np.cumsum(lengths) - lengths), lengths) + np.arange(np.sum(lengths))
+    return lengths, np.frombuffer(b"".join(texts), np.uint8)[places]
+
+
+def _escapes(piece: View, *, is_text: bool) -> tuple[Positions, Positions, Positions, list[bytes]]:
+    """Where escapes begin and end, and which of some texts each stands for.
+
+    Most are one of a few spellings of at most eight bytes, and are looked up by these; the others one by one.
+    """
+    array = np.append(piece.array, np.zeros(12, np.uint8))
+    at = np.sort(np.concatenate([_followed(piece.array, sign, table) for sign, table in _FOLLOWS.items()]))
+    if not is_text:
+        readable = _long_runs((array >= 32) & (array < 127), CERTAIN_BYTES + 2)
+        at = at[_spread(readable, CERTAIN_BYTES + 2, len(array))[at]]
+    lengths = _plain_lengths(array, at)
+    begins: list[int] = []
+    ends: list[int] = []
+    texts: list[bytes] = []
+    for place in at[lengths == 0].tolist():
+        if (not ends or place >= ends[-1]) and (match := _ESCAPE.match(piece.octets, place)):
+            begins.append(place)
+            ends.append(match.end())
+            texts.append(_character(match))
+    long_begins, long_ends = np.array(begins, np.int64), np.array(ends, np.int64)
+    at, lengths = at[lengths > 0], lengths[lengths > 0]
+    # A backslash before another one, or half of a pair, is a part of what was found there.
+    before = np.searchsorted(long_begins, at, "right") - 1
+    is_free = (before < 0) | (at >= np.append(long_ends, 0)[before])
+    at, lengths = at[is_free], lengths[is_free]
+    keys = words_of(array)[at] & _LOWEST[lengths]
+    spellings, which = np.unique(keys, return_inverse=True)
+    undone = [_undone(int(key).to_bytes(8, "little").rstrip(b"\0")) for key in spellings]
+    is_escape = np.array([text is not None for text in undone], np.bool_)[which]
+    return (
+        np.concatenate([long_begins, at[is_escape]]),
+        np.concatenate([long_ends, (at + lengths)[is_escape]]),
+        np.concatenate([np.arange(len(texts)), which[is_escape] + len(texts)]).astype(np.int64),
+        [*texts, *(text or b"" for text in undone)],
+    )
+
+
+def _plain_lengths(array: Octets, at: Positions) -> Positions:
+    """How long each escape is if it is one of the usual spellings and stands for itself; 0 where it may be more."""
+    sign, then = array[at], array[at + 1]
+    lengths = np.where(sign == ord("\\"), _LENGTHS[then], 0)
+    # One half of a pair stands with the other.
+    lengths[(lengths == 6) & ((array[at + 2] | 32) == ord("d")) & (array[at + 3] >= ord("8"))] = 0
+    lengths[(sign == ord("%")) & ~((then == ord("2")) & (array[at + 2] == ord("5")))] = 3
+    is_name = sign == ord("&")
+    for length in range(3, 9):
+        lengths[is_name & (lengths == 0) & (array[at + length - 1] == ord(";"))] = length
+    # It may have been escaped twice.
+    lengths[is_name & (words_of(array)[at] & _LOWEST[5] == int.from_bytes(b"&amp;", "little"))] = 0
+    return lengths
 
 
 def _followed(array: Octets, sign: int, table: Mask) -> Positions:
@@ -250,11 +310,10 @@ def _followed(array: Octets, sign: int, table: Mask) -> Positions:
     return at[table[array[at + 1]]]
 
 
-def _is_in_text(octets: bytes, at: int) -> bool:
-    """Whether enough signs that can be read stand before and behind a place for anything certain to be there."""
-    before, behind = octets[max(0, at - 16) : at], octets[at : at + 24]
-    read = len(before) - len(before.rstrip(_READABLE)) + len(behind) - len(behind.lstrip(_READABLE))
-    return read >= CERTAIN_BYTES + 2
+@lru_cache(maxsize=1 << 16)
+def _undone(spelling: bytes) -> bytes | None:
+    match = _ESCAPE.fullmatch(spelling)
+    return match and _character(match)
 
 
 def _character(match: re.Match[bytes]) -> bytes:
@@ -274,13 +333,6 @@ def _character(match: re.Match[bytes]) -> bytes:
         case _:
             point = int(text, 10 if kind == "decimal" else 16)
             return chr(point).encode("utf-8", "replace") if point < 0x110000 else match[0]
-
-
-def _replaced(view: View, spans: Sequence[tuple[int, int, bytes]]) -> View:
-    """Each span with other bytes in its place."""
-    begins, ends, new = zip(*spans, strict=True)
-    lengths = np.array([len(one) for one in new], np.int64)
-    return _exchanged(view, np.array(begins), np.array(ends), lengths, np.frombuffer(b"".join(new), np.uint8))
 
 
 def _folded_letters(view: View) -> View:

@@ -31,10 +31,11 @@ from clip_courier.forms import (
     rewritten,
     runs_of,
     view_of,
+    words_of,
 )
 
 # Pieces that are looked through at the same time.
-_AHEAD: Final = 3
+_AHEAD: Final = 16
 # In this form even the longest escape of the longest string is not cut by a border between two pieces.
 OVERLAP: Final = 32 * LONGEST
 PIECE_BYTES: Final = 1 << 19
@@ -87,7 +88,7 @@ class _Strings:
 
     def words(self) -> Grams:
         """The eight bytes from each place on, as a number."""
-        return _words(self.flat)
+        return words_of(self.flat)
 
     def members(self) -> Mask:
         """ASCII, and which bytes beyond it there are."""
@@ -113,10 +114,6 @@ class _Strings:
         if begin < 0 or text[begin : begin + len(string)] != string:
             return None
         return int(self.numbers[owner]), begin, begin + len(string)
-
-
-def _words(octets: Octets) -> Grams:
-    return np.ndarray((max(0, len(octets) - 7),), "<u8", octets, strides=(1,))
 
 
 class _Grams:
@@ -232,7 +229,7 @@ class _Alone:
         inside = is_alnum(array)
         starts = np.append(0, np.flatnonzero(~inside[:-1]) + 1)[: len(array)]
         starts = starts[self._is_first.take(array[starts])]
-        words = _words(np.append(array, np.zeros(8, np.uint8)))[starts]
+        words = words_of(np.append(array, np.zeros(8, np.uint8)))[starts]
         for grams in self._tiers:
             for number, begin, end in grams.find(text, words, starts.take):
                 if end == len(text) or not inside[end]:
