@@ -47,14 +47,15 @@ _ESCAPE = re.compile(
     rb"|\\+(?:u(?P<four>[0-9A-Fa-f]{4})|U(?P<eight>[0-9A-Fa-f]{8})|x(?P<two>[0-9A-Fa-f]{2})|(?P<one>[nrtbf]))"
     rb"|&(?:amp;)*(?:#(?P<decimal>[0-9]{1,7})|#[xX](?P<hexadecimal>[0-9A-Fa-f]{1,6})|(?P<name>[A-Za-z]{2,31}));"
 )
-# Joins, marks and spaces that nobody sees (Unicode's default ignorable code points).
-_UNSEEN = re.compile(
-    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]"
+# Punctuation beyond ASCII that stands for a sign that is dropped, and joins, marks and spaces that nobody sees
+# (Unicode's default ignorable code points).
+_SIGNS: Final = "\u2010-\u2015\u2212\u2018-\u201f\u2022\u2024-\u2027\u00b7\u2044\u2215\u3000-\u3003"
+_UNSEEN: Final = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
 )
-# Digits of other scripts.
-_DIGIT = re.compile(r"(?![0-9])\d")
-# Punctuation beyond ASCII that stands for a sign that is dropped.
-_SIGNS = re.compile("[\u2010-\u2015\u2212\u2018-\u201f\u2022\u2024-\u2027\u00b7\u2044\u2215\u3000-\u3003]")
+_SIGN, _MARK = re.compile(f"[{_SIGNS}]"), re.compile(f"[{_SIGNS}{_UNSEEN}]")
+# Of other scripts.
+_DIGIT = re.compile(r"[^\D0-9]")
 
 Octets = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -95,8 +96,8 @@ def folded(octets: bytes) -> bytes:
 
 def _folded(octets: bytes) -> bytes:
     text = octets.decode("utf-8", "surrogateescape")
-    plain = _SIGNS.sub("-", _UNSEEN.sub("", unicodedata.normalize("NFKC", text)))
-    plain = _DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), plain.casefold())
+    plain = _MARK.sub(lambda mark: "-" * bool(_SIGN.match(mark[0])), unicodedata.normalize("NFKC", text)).casefold()
+    plain = _DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), plain)
     return unicodedata.normalize("NFKC", plain).encode("utf-8", "surrogateescape")
 
 
@@ -221,7 +222,10 @@ def runs_of(view: View, members: Mask, shortest: int) -> View:
 
 def rewritten(piece: View, *, is_text: bool) -> tuple[View | None, View | None]:
     """The surroundings of escapes and, in text, of letters beyond ASCII: with both in their usual spelling, and with
-    escapes alone undone; None where there is nothing to undo."""
+    escapes alone undone; None where there is nothing to undo.
+
+    The second is for what is encoded: where no escape stands for a letter of base64, that lies in the piece as it is.
+    """
     begins, ends, which, texts = _escapes(piece, is_text=is_text)
     beyond = np.flatnonzero(piece.array >= 128) if is_text and not piece.octets.isascii() else np.empty(0, np.int64)
     places = np.sort(np.concatenate([beyond, begins, ends - 1]))
@@ -234,7 +238,7 @@ def rewritten(piece: View, *, is_text: bool) -> tuple[View | None, View | None]:
     new = _chosen([*texts, _BREAK], all_which)
     unescaped = _exchanged(piece, all_begins[order], all_ends[order], *new) if len(order) else piece
     spelt = _folded_letters(unescaped) if is_text and not unescaped.octets.isascii() else unescaped
-    return spelt, unescaped if len(begins) else None
+    return spelt, unescaped if any(_IS_BASE64[byte] for text in texts for byte in text) else None
 
 
 def _gaps(places: Positions, size: int) -> tuple[Positions, Positions]:
