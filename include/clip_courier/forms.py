@@ -74,10 +74,22 @@ def _values(*alphabets: bytes) -> Octets:
     return table
 
 
-IS_ASCII: Final = np.arange(256) < 128
+def _is_base64(octets: Octets) -> Mask:
+    """Letters, digits and /, + and -, and _: comparisons are several times as quick as a table."""
+    above = octets - np.uint8(43)
+    letters, digits = (octets | 32) - np.uint8(97) < 26, octets - np.uint8(47) < 11
+    return np.asarray(letters | digits | (above & 253 == 0) | (octets == 95))
+
+
+def _is_hex(octets: Octets) -> Mask:
+    return np.asarray(((octets | 32) - np.uint8(97) < 6) | (octets - np.uint8(48) < 10))
+
+
+_EACH: Final = np.arange(256, dtype=np.uint8)
+IS_ASCII: Final = _EACH < 128
 _IS_KEPT: Final = ~_table(_DROPPED)
-_IS_BASE64: Final = _table(_BASE64 + _URLSAFE)
-_IS_HEX: Final = _table(_HEX + _HEX.upper())
+_IS_BASE64: Final = _is_base64(_EACH)
+_IS_HEX: Final = _is_hex(_EACH)
 _SEXTET: Final = _values(_BASE64, _URLSAFE)
 _NIBBLE: Final = _values(_HEX, _HEX.upper())
 # The lowest so many bytes of a word.
@@ -346,7 +358,8 @@ def _folded_letters(view: View) -> View:
     beyond = array >= 128
     inside = beyond.copy()
     inside[:-1] |= beyond[1:] & (array[:-1] >= 32)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], inside, [False]]).view(np.int8)))
+    padded = np.concatenate([[False], inside, [False]])
+    edges = np.flatnonzero(padded[1:] != padded[:-1])
     begins, ends = edges[0::2], edges[1::2]
     lines = np.insert(array[inside], np.cumsum(ends - begins), ord("\n"))
     new = np.frombuffer(_folded(lines.tobytes()), np.uint8)
@@ -389,11 +402,11 @@ def decoded(view: View, members: Mask) -> Iterator[View]:
     """What runs of base64 (of either alphabet) and of hexadecimal digits hold, from each of the alignments: as much of
     it as may hold a string of such bytes. Hexadecimal digits are a part of base64's alphabet.
     """
-    runs = _encoded(view, _IS_BASE64, CERTAIN_BYTES * 4 // 3)
+    runs = _encoded(view, _is_base64, CERTAIN_BYTES * 4 // 3)
     if not len(runs.array):
         return
     yield from _from_base64(runs, members)
-    digits = _encoded(runs, _IS_HEX, CERTAIN_BYTES * 2)
+    digits = _encoded(runs, _is_hex, CERTAIN_BYTES * 2)
     if len(digits.array):
         yield from _from_hex(digits, members)
 
@@ -452,12 +465,12 @@ def _place_of_pair(view: View, first: int, places: Positions, place: int) -> int
     return view.origin(first + 2 * int(places[place]))
 
 
-def _encoded(view: View, members: Mask, shortest: int) -> View:
+def _encoded(view: View, are_members: Callable[[Octets], Mask], shortest: int) -> View:
     """All runs of such bytes, each with the byte behind it. Lines are joined that were broken for their width, and the
     last of them may be short."""
     size = len(view.array)
     array = np.append(view.array, np.zeros(_WRAPPED + 2, np.uint8))
-    inside = members.take(array)
+    inside = are_members(array)
     long = _long_runs(inside, shortest)
     if not np.any(long):
         return view.kept(np.empty(0, np.int64))
