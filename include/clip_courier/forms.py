@@ -13,6 +13,7 @@ import codecs
 import html.entities
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
@@ -54,6 +55,10 @@ _UNSEEN: Final = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
 )
 _SIGN, _MARK = re.compile(f"[{_SIGNS}]"), re.compile(f"[{_SIGNS}{_UNSEEN}]")
+# A letter with the marks that may belong to it.
+_CLUSTER = re.compile(
+    "(?s:.)[\u0300-\u036f\u0483-\u0489\u0591-\u05c7\u064b-\u065f\u1ab0-\u1aff\u1dc0-\u1dff\u3099\u309a]*"
+)
 # Of other scripts.
 _DIGIT = re.compile(r"[^\D0-9]")
 
@@ -177,10 +182,7 @@ class View:
         """These bytes alone."""
         return View(self.array[places], partial(_place_kept, self, places))
 
-    def words(self) -> "View":
-        """In lower case without zero bytes, as names that must stand alone are looked for."""
-        if b"\0" in self.octets:
-            return self.kept(self.array != 0).words()
+    def lower(self) -> "View":
         return View(np.frombuffer(self.octets.translate(_LOWER), np.uint8), self.origin)
 
 
@@ -365,11 +367,41 @@ def _folded_letters(view: View) -> View:
     new = np.frombuffer(_folded(lines.tobytes()), np.uint8)
     is_end = new == ord("\n")
     lengths = np.diff(np.flatnonzero(is_end), prepend=-1) - 1
-    return _exchanged(view, begins, ends, lengths, new[~is_end])
+
+    def place_in(run: int, into: int) -> int:
+        return _place_unfolded(array[begins[run] : ends[run]].tobytes(), into)
+
+    return _exchanged(view, begins, ends, lengths, new[~is_end], place_in)
 
 
-def _exchanged(view: View, begins: Positions, ends: Positions, lengths: Positions, new: Octets) -> View:
-    """The bytes from each of `begins` to `ends` exchanged for the next so many of `new`."""
+def _place_unfolded(run: bytes, into: int) -> int:
+    """Where in a run that stands which is `into` bytes on after folding: runs may be long, and lengths change."""
+    begins, lasts = _clusters(run)
+    return begins[min(bisect_right(lasts, into), len(begins) - 1)]
+
+
+@lru_cache(maxsize=64)
+def _clusters(run: bytes) -> tuple[list[int], list[int]]:
+    """Where each letter with its marks begins, and where it ends after folding."""
+    begins, lasts, place, end = [], [], 0, 0
+    for cluster in _CLUSTER.findall(run.decode("utf-8", "surrogateescape")):
+        octets = cluster.encode("utf-8", "surrogateescape")
+        place, end = place + len(octets), end + len(_folded(octets))
+        begins.append(place - len(octets))
+        lasts.append(end)
+    return begins, lasts
+
+
+def _exchanged(
+    view: View,
+    begins: Positions,
+    ends: Positions,
+    lengths: Positions,
+    new: Octets,
+    place_in: Callable[[int, int], int] = lambda _, into: into,
+) -> View:
+    """The bytes from each of `begins` to `ends` exchanged for the next so many of `new`. `place_in` tells of a span's
+    number and a place in what it was exchanged for where in the span that came from."""
     starts = begins + np.cumsum(lengths) - lengths - (np.cumsum(ends - begins) - (ends - begins))
     size = len(view.array) - int(np.sum(ends - begins)) + len(new)
     out = np.empty(size, np.uint8)
@@ -383,7 +415,7 @@ def _exchanged(view: View, begins: Positions, ends: Positions, lengths: Position
             return view.origin(place)
         into = place - int(starts[last])
         if into < lengths[last]:
-            return view.origin(int(begins[last]) + min(into, int(ends[last] - begins[last]) - 1))
+            return view.origin(int(begins[last]) + min(place_in(last, into), int(ends[last] - begins[last]) - 1))
         return view.origin(int(ends[last]) + into - int(lengths[last]))
 
     return View(out, origin)

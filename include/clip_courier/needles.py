@@ -217,22 +217,24 @@ class _Alone:
 
     def __init__(self, strings: _Strings) -> None:
         self.count = len(strings)
-        self._is_first = np.zeros(256, np.bool_)
-        self._is_first[strings.flat[strings.begins]] = True
+        first = strings.flat[strings.begins]
+        self._has_signs = not np.all(is_alnum(first) | (first >= 128))
         self._tiers = [_Grams(tier, width, tier.begins, step) for width, step, tier in strings.tiers(_ALONE)]
 
     def find(self, view: View) -> Iterator[_Found]:
         """Number, beginning and end of each in what is lower case already."""
-        if not self.count:
-            return
         text, array = view.octets, view.array
-        inside = is_alnum(array)
-        starts = np.append(0, np.flatnonzero(~inside[:-1]) + 1)[: len(array)]
-        starts = starts[self._is_first.take(array[starts])]
+        if not self.count or not text:
+            return
+        inside = np.append(is_alnum(array), np.False_)
+        is_first = np.append(np.True_, ~inside[: len(array) - 1])
+        if not self._has_signs:
+            is_first &= inside[:-1] | (array >= 128)
+        starts = np.flatnonzero(is_first)
         words = words_of(np.append(array, np.zeros(8, np.uint8)))[starts]
         for grams in self._tiers:
             for number, begin, end in grams.find(text, words, starts.take):
-                if end == len(text) or not inside[end]:
+                if not inside[end]:
                     yield number, begin, end
 
 
@@ -275,8 +277,10 @@ class Needles:
 
     def _in_text(self, view: View) -> Iterator[Sighting]:
         yield from self._anywhere(view)
-        if self._brief.count:
-            words = view.words()
+        if not self._brief.count:
+            return
+        # UTF-16 brings zeros between letters; elsewhere they may stand between two names.
+        for words in (view.lower(), view.kept(view.array != 0).lower()) if b"\0" in view.octets else (view.lower(),):
             for number, begin, _ in self._brief.find(words):
                 yield Sighting(number, words.origin(begin))
 
