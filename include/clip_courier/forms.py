@@ -238,7 +238,8 @@ def rewritten(piece: View, *, is_text: bool) -> tuple[View | None, View | None]:
     """The surroundings of escapes and, in text, of letters beyond ASCII: with both in their usual spelling, and with
     escapes alone undone; None where there is nothing to undo.
 
-    The second is for what is encoded: where no escape stands for a letter of base64, that lies in the piece as it is.
+    The second is for what is encoded: where no escape stands for a letter of base64 or breaks a line of it, that lies
+    in the piece as it is.
     """
     begins, ends, which, texts = _escapes(piece, is_text=is_text)
     beyond = np.flatnonzero(piece.array >= 128) if is_text and not piece.octets.isascii() else np.empty(0, np.int64)
@@ -252,7 +253,8 @@ def rewritten(piece: View, *, is_text: bool) -> tuple[View | None, View | None]:
     new = _chosen([*texts, _BREAK], all_which)
     unescaped = _exchanged(piece, all_begins[order], all_ends[order], *new) if len(order) else piece
     spelt = _folded_letters(unescaped) if is_text and not unescaped.octets.isascii() else unescaped
-    return spelt, unescaped if any(_IS_BASE64[byte] for text in texts for byte in text) else None
+    is_code = any(_IS_BASE64[byte] or byte in b"\r\n" for text in texts for byte in text)
+    return spelt, unescaped if is_code else None
 
 
 def _gaps(places: Positions, size: int) -> tuple[Positions, Positions]:
