@@ -7,19 +7,18 @@ imported by its verb: the process that delivers for hours carries none of them.
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clip_courier import leaks, outbound, recalls, reports, selection
-from clip_courier.batch_files import overdue, read_crosswalk, read_own
+from clip_courier import leak_gate, leaks, outbound, recalls, reports, selection, wanted
+from clip_courier.batch_files import overdue, read_crosswalk
 from clip_courier.disclosure import Gate
 from clip_courier.errors import (
     ConnectionInvalid,
@@ -168,7 +167,7 @@ class Courier:
         """
         folder = self._root.night(night)
         folder.require(folder.assigned, "manifest")
-        watch = self._watching()
+        leaving = leak_gate.LeakGate(self._landing)
 
         def one(each: Vendor) -> Outcome:
             self._check_gate(each)
@@ -185,7 +184,7 @@ class Courier:
                     is_read_back=self._is_read_back(each),
                     refusals=self._refusals,
                     gate=self._gate(),
-                    leak_scan=lambda night: leaks.LeakScan(watch(night)),
+                    leak_scan=leaving.scan,
                     clock=self._clock,
                     progress=self._progress,
                 )
@@ -211,6 +210,8 @@ class Courier:
         """Stage 5: what vendors returned since."""
         from clip_courier import inbound
 
+        leaving = leak_gate.LeakGate(self._landing)
+
         def one(each: Vendor) -> Outcome:
             working = self._working(f"collect-{each.name}")
             with working, self._keyring(each) as keyring, self._drop(each)() as drop:
@@ -219,6 +220,7 @@ class Courier:
                     ledger=self._ledger,
                     keyring=keyring,
                     recalled=lambda batch_id: recalls.recalls_by_ref(self._root, batch_id),
+                    leaving=leaving.check,
                     progress=self._progress,
                 )
                 outcome = inbound.collect(each, self._clock(), drop, given)
@@ -300,6 +302,7 @@ class Courier:
                 outcome.add(_logged(opened), name)
             with self._working("load"):
                 outcome.add(_logged(recalls.forget(self._root, self._ledger, self._refusals, self._clock())))
+                leak_gate.forget(self._root, self._landing)
                 self._publish_without(outcome)
             self._tell(vendor, outcome)
         self._sweep()
@@ -322,14 +325,21 @@ class Courier:
 
     def _tell(self, only: str | None, outcome: Outcome) -> None:
         """Notices to every vendor with an open recall, and receipts from it."""
-        vendors = self._settings.vendors()
+        vendors, leaving = self._settings.vendors(), leak_gate.LeakGate(self._landing)
         for name in sorted({r.vendor for r in self._ledger.recalls(only) if r.state != "RECEIPTED"}):
             try:
                 if name not in vendors:
                     raise VendorUnknown(f"vendor {name} has open recalls and no file")
                 each = vendors[name]
                 with self._keyring(each) as keyring:
-                    given = recalls.Recalling(self._root, self._ledger, keyring, self._drop(each), self._clock)
+                    given = recalls.Recalling(
+                        root=self._root,
+                        ledger=self._ledger,
+                        keyring=keyring,
+                        open_drop=self._drop(each),
+                        leaving=leaving.check,
+                        clock=self._clock,
+                    )
                     outcome.add(_logged(recalls.notify(each, given)), name)
             except CourierError as failed:
                 log.error("recall: vendor %s: %s: %s", name, type(failed).__name__, failed)
@@ -393,8 +403,8 @@ class Courier:
             for number, url in enumerate([*self._ledger_elsewhere(), *databases], start=1):
                 yield from unpacking.database(url, f"database {number}")
 
-        words = {word for folder in self._root.nights() for word in self._shown_words(folder)}
-        searched = leaks.search(leaks.everything(self._landing, words), places)
+        words = {word for folder in self._root.nights() for word in leak_gate.shown_words(folder)}
+        searched = leaks.search(wanted.everything(self._landing, words), places)
         return _told_leaks(searched)
 
     def _shown_files(self, night: date | None, vendor: str | None) -> Iterator[tuple[Path, str]]:
@@ -417,35 +427,6 @@ class Courier:
     def _ledger_elsewhere(self) -> list[str]:
         """The ledger's database where it is no file under the root, which is looked through anyway."""
         return [] if self._settings.ledger_url.startswith("sqlite") else [self._settings.ledger_url]
-
-    def _watching(self) -> Callable[[NightFolder], leaks.Watch]:
-        """What must not leave, read once for each night that a run delivers of."""
-        watches: dict[date, leaks.Watch] = {}
-        reading = Lock()
-
-        def watch(folder: NightFolder) -> leaks.Watch:
-            with reading:
-                if folder.night not in watches:
-                    columns = ["clip_id", "call_id", "audio_uri", "audio_sha256", "participants", "recorded_at"]
-                    files = [folder.selected, *sorted(folder.private.glob("*.crosswalk.parquet"))]
-                    known = []
-                    for path in files:
-                        # A damaged crosswalk keeps its own batch back; the night's sample has its clips, too.
-                        with suppress(CrosswalkMissing):
-                            known.append(read_own(path, "a list of clips", columns))
-                    if not known:
-                        raise CrosswalkMissing(f"no list of the clips of the night {folder.night} can be read")
-                    rows = pa.concat_tables(known)
-                    words = self._shown_words(folder)
-                    watches[folder.night] = leaks.for_night(self._landing, words, rows)
-                return watches[folder.night]
-
-        return watch
-
-    def _shown_words(self, folder: NightFolder) -> set[str]:
-        if not folder.vocabulary.exists():
-            return set()
-        return set(pq.read_table(folder.vocabulary, columns=["word"])["word"].to_pylist())
 
     def _accounted(self, batch: Batch) -> int:
         """The clips of a batch: each is in the crosswalk, or was recalled."""

@@ -32,7 +32,17 @@ from clip_courier.ledger import (
     RowCounts,
     Sizes,
 )
-from clip_courier.model import BATCH_ID, SCHEMA_VERSION, STATUSES, Outcome, Progress, Root, stamp, write_parquet
+from clip_courier.model import (
+    BATCH_ID,
+    SCHEMA_VERSION,
+    STATUSES,
+    NightFolder,
+    Outcome,
+    Progress,
+    Root,
+    stamp,
+    write_parquet,
+)
 from clip_courier.pgp import Keyring
 from clip_courier.returned_files import FORMATS, TOOL_FORMATS
 from clip_courier.returned_rows import MAX_CHARACTERS, MAX_ROW_BYTES
@@ -104,6 +114,8 @@ class Collection:
     keyring: Keyring
     # Batch → its recalled refs, each with the number of its recall.
     recalled: Callable[[str], Mapping[str, int]]
+    # Looks through content that is about to leave under a name, about a night; raises LeakFound.
+    leaving: Callable[[bytes, str, NightFolder], None]
     progress: Progress
 
 
@@ -245,7 +257,7 @@ def _take(
     except ReturnRefused as refused:
         log.warning("return %s of %s refused whole: %s", ready.file.name, vendor.name, refused.reason)
         result = Return(ready.batch_id, ready.n, vendor.name, ready.sha256, REFUSED, refused.reason, 0, 0, stamp(now))
-        _report(drop, ready, result, REJECTED_ROWS.empty_table())
+        _report(drop, ready, result, REJECTED_ROWS.empty_table(), given)
         given.ledger.add_return(result, now)
         return result, None
     is_good = pc.is_null(judged["code"])
@@ -266,7 +278,7 @@ def _take(
         distress_rows=_how_many(good["status"], ["distress"]),
         breach_rows=_how_many(bad.filter(pc.equal(bad["code"], "recalled"))["clip_ref"], _told_to_delete(batch, given)),
     )
-    _report(drop, ready, result, rejected)
+    _report(drop, ready, result, rejected, given)
     sizes = Sizes(
         vendor.name,
         ready.batch_id,
@@ -356,8 +368,12 @@ def _refs_of_others(rows: pa.Table, crosswalk: pa.Table, batch: Batch, given: Co
     return pa.concat_tables(refs)
 
 
-def _report(drop: Drop, ready: _Ready, result: Return, rejected: pa.Table) -> None:
-    """Tell the vendor what was taken and what was not, by row number and ref, never by what a row said."""
+def _report(drop: Drop, ready: _Ready, result: Return, rejected: pa.Table, given: Collection) -> None:
+    """Tell the vendor what was taken and what was not, by row number and ref, never by what a row said.
+
+    Raises:
+        LeakFound: it would tell the vendor what identifies, such as an id that a row names in the place of a ref.
+    """
     listed = rejected.slice(0, _MAX_LISTED).drop_columns(["clip_key"]).to_pylist()
     by_code = rejected.group_by("code").aggregate([([], "count_all")]).sort_by("code").to_pylist()
     report = {
@@ -377,4 +393,8 @@ def _report(drop: Drop, ready: _Ready, result: Return, rejected: pa.Table) -> No
         "rejected": [{**row, "fix": ROW_CODES[str(row["code"])]} for row in listed],
     }
     content = (json.dumps(report, indent=2) + "\n").encode("utf-8")
-    drop.put_bytes("reports", f"{ready.batch_id}.{ready.n}.json", content, replace=True)
+    name = f"{ready.batch_id}.{ready.n}.json"
+    # Of a batch that we never made it holds nothing but what the vendor called its file.
+    if batch := given.ledger.batch(ready.batch_id):
+        given.leaving(content, name, given.root.night(batch.night_date))
+    drop.put_bytes("reports", name, content, replace=True)

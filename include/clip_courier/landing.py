@@ -9,7 +9,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -199,22 +199,33 @@ class Landing:
             yield
 
     def rows(
-        self, relation: str, oldest: date | None = None, leave_out: Collection[str] = ()
+        self, relation: str, oldest: date | None, columns: Callable[[pa.Schema], Sequence[str]]
     ) -> Iterator[pa.RecordBatch]:
-        """Every row with every column but those left out, file by file, whatever types they have.
+        """Every row, file by file, whatever types it has, with those columns that `columns` picks of a file's.
 
-        Partitions before `oldest` are not read. Raises LandingUnreadable.
+        Partitions before `oldest` are not read, nor are files of which nothing is picked. Raises LandingUnreadable.
         """
-        for file in self._list(relation):
-            if oldest is not None and file.partition is not None and file.partition < oldest:
-                continue
+        for file in self._since(relation, oldest):
             try:
                 with self._files.open_input_file(file.path) as stream:
                     parquet = pq.ParquetFile(stream)
-                    wanted = [name for name in parquet.schema_arrow.names if name not in leave_out]
-                    yield from parquet.iter_batches(columns=wanted)
+                    if picked := columns(parquet.schema_arrow):
+                        yield from parquet.iter_batches(columns=picked)
             except (pa.ArrowException, OSError) as error:
                 raise LandingUnreadable(f"{self._relative(file.path)} is not a whole Parquet file") from error
+
+    def row_count(self, relation: str, oldest: date) -> int:
+        """How many rows `rows` gives. Raises LandingUnreadable."""
+        return sum(self._footer(file.path).num_rows for file in self._since(relation, oldest))
+
+    def written(self, oldest: date) -> str | None:
+        """Another one means that a file was written anew, came or went; None where the store does not tell."""
+        alike = [self._likeness(self._since(relation, oldest)) for relation in _CONTRACTS]
+        return hashlib.sha256(repr(alike).encode("utf-8", "surrogateescape")).hexdigest() if self._is_local else None
+
+    def _since(self, relation: str, oldest: date | None) -> list[LandingFile]:
+        files = self._list(relation)
+        return [f for f in files if oldest is None or f.partition is None or f.partition >= oldest]
 
     def _likeness(self, files: Sequence[LandingFile]) -> dict[str, str]:
         """File → its size, its time and its end, where Parquet keeps what it tells of all the rest."""

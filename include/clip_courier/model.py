@@ -396,6 +396,11 @@ class NightFolder:
         return self.private / "validated.parquet"
 
     @property
+    def identifying(self) -> Path:
+        """What must not be in anything that leaves of this night, as long as landing's files are what they were."""
+        return self.private / "identifying.parquet"
+
+    @property
     def funnel(self) -> Path:
         """Counts of who was refused and why."""
         return self.public / "funnel.json"

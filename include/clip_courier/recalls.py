@@ -8,19 +8,19 @@ import hashlib
 import io
 import json
 import logging
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from clip_courier import facts, verdicts
 from clip_courier.batch_files import count_returned, forget_rows, read_crosswalk, read_own, rows_except
-from clip_courier.errors import ReturnRefused, TransferFailed
+from clip_courier.errors import CrosswalkMissing, LeakFound, ReturnRefused, ScanIncomplete, TransferFailed
 from clip_courier.ledger import WITH_VENDOR, Batch, Ledger, Recall
 from clip_courier.model import (
     SCHEMA_VERSION,
@@ -61,6 +61,10 @@ RECEIPT_FIXES: Final = {
 FILE_FIX: Final = "sign the receipt with your pinned key, encrypt it to ours, and send it whole"
 
 
+class LeakCheck(Protocol):
+    def __call__(self, content: bytes, name: str, *folders: NightFolder) -> None: ...
+
+
 @dataclass(frozen=True)
 class Recalling:
     """What telling one vendor takes."""
@@ -69,7 +73,16 @@ class Recalling:
     ledger: Ledger
     keyring: Keyring
     open_drop: Callable[[], AbstractContextManager[Drop]]
+    # Looks through content that is about to leave under a name, about some nights; raises LeakFound.
+    leaving: LeakCheck
     clock: Clock
+
+    def night(self, batch_id: str) -> NightFolder:
+        """The night that a batch is of."""
+        batch = self.ledger.batch(batch_id)
+        if batch is None:
+            raise CrosswalkMissing(f"batch {batch_id} is not on record")
+        return self.root.night(batch.night_date)
 
 
 def tombstones(root: Root) -> pa.Table:
@@ -137,11 +150,22 @@ def _record(batch: Batch, root: Root, ledger: Ledger, now: datetime) -> None:
 
 
 def notify(vendor: Vendor, given: Recalling) -> Outcome:
-    """Bring the notices of open recalls to the vendor, and take its receipts."""
+    """Bring the notices of open recalls to the vendor, and take its receipts.
+
+    What would tell the vendor anything that identifies does not leave, and is a failure (LeakFound); the others do.
+    """
     outcome = Outcome("notify", {"vendor": vendor.name, "notices": 0, "receipts": 0}, is_new=False)
     with given.open_drop() as drop:
-        due = [one for one in given.ledger.recalls(vendor.name) if one.state == "OPEN"]
-        drop.put_many("recalls", dict(_notice(vendor, one.batch_id, one.n, given) for one in due))
+        opened = [one for one in given.ledger.recalls(vendor.name) if one.state == "OPEN"]
+        # All nights at once, so that landing is read once.
+        nights = [given.night(batch_id) for batch_id in sorted({one.batch_id for one in opened})]
+        notices: dict[str, bytes] = {}
+        due = []
+        for one in opened:
+            with _told(outcome):
+                notices.update([_notice(vendor, one.batch_id, one.n, given, nights)])
+                due.append(one)
+        drop.put_many("recalls", notices)
         for one in due:
             given.ledger.move_recall(one.batch_id, one.n, "NOTICED", given.clock())
             outcome.is_new = True
@@ -151,8 +175,20 @@ def notify(vendor: Vendor, given: Recalling) -> Outcome:
     return outcome
 
 
-def _notice(vendor: Vendor, batch_id: str, n: int, given: Recalling) -> tuple[str, bytes]:
-    """Its name and its sealed content."""
+@contextmanager
+def _told(outcome: Outcome) -> Iterator[None]:
+    """What identifies somebody does not leave; what else there is to tell does."""
+    try:
+        yield
+    except (LeakFound, ScanIncomplete) as leak:
+        log.error("recall: %s: %s", type(leak).__name__, leak)
+        outcome.failures.append(leak)
+
+
+def _notice(
+    vendor: Vendor, batch_id: str, n: int, given: Recalling, nights: Sequence[NightFolder]
+) -> tuple[str, bytes]:
+    """Its name and its sealed content. Raises LeakFound."""
     now = given.clock()
     notice = {
         "schema_version": SCHEMA_VERSION,
@@ -162,10 +198,9 @@ def _notice(vendor: Vendor, batch_id: str, n: int, given: Recalling) -> tuple[st
         "delete_by": stamp(now + _DELETE_WITHIN),
         "receipt": f"receipts/{batch_id}.{n}.json.pgp",
     }
-    sealed = given.keyring.seal_bytes(
-        json.dumps(notice, indent=2).encode(), recipient=vendor.recipient_fingerprint, at=now
-    )
-    return f"{batch_id}.{n}.json.pgp", sealed
+    name, content = f"{batch_id}.{n}.json.pgp", json.dumps(notice, indent=2).encode()
+    given.leaving(content, name, *nights)
+    return name, given.keyring.seal_bytes(content, recipient=vendor.recipient_fingerprint, at=now)
 
 
 def _refs(root: Root, batch_id: str, n: int) -> list[str]:
@@ -186,11 +221,12 @@ def _take_receipts(vendor: Vendor, drop: Drop, given: Recalling, outcome: Outcom
             continue
         refusal = _refusal(sealed.getvalue(), vendor, one, given)
         if refusal is None:
-            _answer(one, sealed.getvalue(), None, drop)
-            given.ledger.move_recall(one.batch_id, one.n, "RECEIPTED", given.clock())
-            outcome.is_new = True
-            outcome.count("receipts")
-            outcome.say(f"recall: vendor {vendor.name} has deleted the clips of recall {one.batch_id}.{one.n}")
+            with _told(outcome):
+                _answer(one, sealed.getvalue(), None, drop, given)
+                given.ledger.move_recall(one.batch_id, one.n, "RECEIPTED", given.clock())
+                outcome.is_new = True
+                outcome.count("receipts")
+                outcome.say(f"recall: vendor {vendor.name} has deleted the clips of recall {one.batch_id}.{one.n}")
             continue
         outcome.count("refused_receipts")
         told = f"receipt {name} of {vendor.name} is not accepted: {refusal.reason}"
@@ -201,9 +237,12 @@ def _take_receipts(vendor: Vendor, drop: Drop, given: Recalling, outcome: Outcom
         if not marker.exists() or marker.read_text(encoding="ascii") != digest:
             outcome.is_new = True
             log.warning("%s", told)
-            _answer(one, sealed.getvalue(), refusal, drop)
-            given.ledger.note(one.batch_id, "RECEIPT_REFUSED", {"n": one.n, "reason": refusal.reason}, given.clock())
-            write_text(digest, marker)
+            with _told(outcome):
+                _answer(one, sealed.getvalue(), refusal, drop, given)
+                given.ledger.note(
+                    one.batch_id, "RECEIPT_REFUSED", {"n": one.n, "reason": refusal.reason}, given.clock()
+                )
+                write_text(digest, marker)
 
 
 @dataclass(frozen=True)
@@ -232,8 +271,8 @@ def _refusal(sealed: bytes, vendor: Vendor, one: Recall, given: Recalling) -> _R
     return _Refusal("incomplete", missing) if missing else None
 
 
-def _answer(one: Recall, sealed: bytes, refusal: _Refusal | None, drop: Drop) -> None:
-    """Tell the vendor what became of its receipt."""
+def _answer(one: Recall, sealed: bytes, refusal: _Refusal | None, drop: Drop, given: Recalling) -> None:
+    """Tell the vendor what became of its receipt. Raises LeakFound."""
     report = {
         "schema_version": SCHEMA_VERSION,
         "batch_id": one.batch_id,
@@ -246,7 +285,9 @@ def _answer(one: Recall, sealed: bytes, refusal: _Refusal | None, drop: Drop) ->
         "missing_clip_refs": refusal.missing if refusal else [],
     }
     content = (json.dumps(report, indent=2) + "\n").encode("utf-8")
-    drop.put_bytes("reports", f"{one.batch_id}.recall-{one.n}.json", content, replace=True)
+    name = f"{one.batch_id}.recall-{one.n}.json"
+    given.leaving(content, name, given.night(one.batch_id))
+    drop.put_bytes("reports", name, content, replace=True)
 
 
 def forget(root: Root, ledger: Ledger, refusals: Refusals, now: datetime) -> Outcome:

@@ -7,8 +7,9 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from clip_courier.leaks import Wanted, files_under, search
+from clip_courier.leaks import files_under, search
 from clip_courier.unpacking import Part, Unpacking
+from clip_courier.wanted import Wanted
 
 # Where raw values may stand: the landing zone, what joins refs to persons, and the keys.
 PRIVATE = frozenset({"landing", "crosswalk", "world", "keys.json"})

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from clip_courier import inbound, pgp, sftp
-from clip_courier.errors import CourierError, CrosswalkMissing, ReturnOverdue, TransferFailed
+from clip_courier.errors import CourierError, CrosswalkMissing, LeakFound, ReturnOverdue, TransferFailed
 from clip_courier.inbound import FILE_FIXES, ROW_CODES
 from clip_courier.ledger import Ledger, Return
 from clip_courier.model import Outcome, stamp
@@ -27,7 +28,7 @@ from clip_courier.pgp import OwnKey, open_keyring
 from clip_courier_demo.keys import KeyPair, make_key
 from clip_courier_demo.stage import Stage
 from conftest import NIGHT, NOW
-from snapshots import LATER, MakeCourier, crosswalk_of, delivered, files_under
+from snapshots import LATER, MakeCourier, crosswalk_of, delivered, files_under, landing_copy
 
 AURORA, BOREALIS = "aurora-20261120-001", "borealis-20261120-001"
 SECRET = "the words that only the transcriber heard"
@@ -733,3 +734,26 @@ def test_collect_when_the_server_is_down_fails_for_that_vendor_only(stage: Stage
     assert len(outcome.failures) == 1
     assert isinstance(outcome.failures[0], CourierError)
     assert set(_returns(stage, "borealis")) == {(BOREALIS, 1)}
+
+
+def test_collect_sends_no_report_that_names_someone(stage: Stage, make_courier: MakeCourier, tmp_path: Path) -> None:
+    """A product numbers its devices as we write refs, and a vendor returns such a number in the place of a ref."""
+    delivered(stage, make_courier)
+    landing = landing_copy(stage, tmp_path)
+    for path in (landing / "clips").rglob("*.parquet"):
+        rows = pq.read_table(path, partitioning=None)
+        numbers = [hashlib.sha256(clip_id.encode()).hexdigest()[:32] for clip_id in rows["clip_id"].to_pylist()]
+        devices = [number.translate(str.maketrans("0189", "wxyz")) for number in numbers]
+        pq.write_table(rows.append_column("device", pa.array(devices)), path)
+    _send(stage, _row(devices[0]), _row(_refs(stage)[0]))
+    courier = make_courier(stage, CLIP_COURIER_LANDING=str(landing))
+    (leak,) = courier.collect("aurora").failures
+    assert isinstance(leak, LeakFound)
+    assert (leak.kind, leak.member, leak.count) == ("clips.device", f"{AURORA}.1.json", 1)
+    assert devices[0] not in str(leak)
+    assert list((stage.vendors["aurora"].home / "reports").iterdir()) == []
+    assert _returns(stage) == {}
+    # With another number in its place nobody can be told by, the return is taken.
+    _send(stage, _row("b" * 32), _row(_refs(stage)[0]))
+    assert _counts(courier.collect("aurora")) == (1, 1, 1, 0)
+    assert [row["clip_ref"] for row in _report(stage)["rejected"]] == ["b" * 32]

@@ -8,6 +8,7 @@ import io
 import json
 import lzma
 import os
+import re
 import sqlite3
 import tarfile
 import unicodedata
@@ -28,9 +29,10 @@ from hypothesis import strategies as st
 from clip_courier.__main__ import main
 from clip_courier.courier import Courier
 from clip_courier.errors import LeakFound
-from clip_courier.leaks import LeakScan, Searched, Wanted, files_under, search
+from clip_courier.leaks import LeakScan, Searched, files_under, search
 from clip_courier.needles import OVERLAP, PIECE_BYTES, Search
 from clip_courier.unpacking import Unpacking
+from clip_courier.wanted import Wanted
 from clip_courier_demo.stage import Stage
 from conftest import NIGHT, NOW
 from snapshots import landing_copy, manifested
@@ -95,6 +97,7 @@ FORMS: dict[str, Callable[[str], bytes]] = {
     "Python": every_character("\\U%08x"),
     "HTML": lambda text: html.escape(text).encode("ascii", "xmlcharrefreplace"),
     "HTML of all": every_character("&#x%x;"),
+    "URL of base64 of a mail": lambda text: quote(base64.encodebytes(b"." * 53 + text.encode()), safe="").encode(),
     "HTML in decimal": every_character("&#%d;"),
     "UTF-16": lambda text: text.encode("utf-16-le"),
     "UTF-16, big end first": lambda text: text.encode("utf-16-be"),
@@ -130,6 +133,29 @@ def test_search_finds_what_a_naive_search_finds(values: list[str], text: str) ->
     planted = text + "abc1" + "".join(values)
     assert hits(text.encode(), *wanted) == naive
     assert hits(planted.encode(), *wanted) >= len(wanted)
+
+
+@settings(max_examples=int(os.environ.get("EXAMPLES", "60")), deadline=None, derandomize=True)
+@given(
+    st.lists(st.text("abžé-", min_size=5, max_size=5).filter(lambda v: sum(c.isalpha() for c in v) >= 4), max_size=6),
+    st.lists(st.sampled_from(["ab", "Abéžb", "-", " ", "\n", "1", "é", "\0"]), max_size=60),
+    st.integers(0, PIECE_BYTES + OVERLAP),
+)
+def test_search_finds_names_of_their_own_where_a_naive_search_does(
+    names: list[str], parts: list[str], before: int
+) -> None:
+    """Too short to be looked for within words; zero bytes may be spaces, or nothing as in UTF-16."""
+    text = "".join([*parts, *(part for name in names for part in (" ", name.upper(), "."))])
+    wanted = {name.lower() for name in names}
+
+    def naive(text: str) -> set[str]:
+        alone = (rf"(?<![0-9a-z]){re.escape(name)}(?![0-9a-z])" for name in wanted)
+        return {name for name, pattern in zip(wanted, alone, strict=True) if re.search(pattern, text.lower())}
+
+    watch = watch_of(*sorted(wanted), kind="clips.name")
+    looking = Search(watch.needles)
+    found = [*looking.feed(b"; " * (before // 2) + text.encode()), *looking.end()]
+    assert len({one.needle for one in found}) == len(naive(text) | naive(text.replace("\0", "")))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from clip_courier import batch_files, facts, loading, recalls, sftp, warehouse
 from clip_courier.courier import Courier
-from clip_courier.errors import KeyUnusable, ServerUnreachable, TransferFailed, VendorUnknown
+from clip_courier.errors import KeyUnusable, LeakFound, ServerUnreachable, TransferFailed, VendorUnknown
 from clip_courier.ledger import Ledger, Recall
 from clip_courier.model import stamp
 from clip_courier.pgp import OwnKey, open_keyring
@@ -463,3 +463,49 @@ def test_recall_without_a_withdrawal_changes_nothing(stage: Stage, make_courier:
     before = {path: path.read_bytes() for path in files_under(stage.root) if path.suffix == ".parquet"}
     assert not courier.recall().is_new
     assert {path: path.read_bytes() for path in files_under(stage.root) if path.suffix == ".parquet"} == before
+
+
+# -- the leak gate ---------------------------------------------------------------------------------------------
+
+
+def test_recall_sends_no_notice_that_names_someone(stage: Stage, make_courier: MakeCourier, tmp_path: Path) -> None:
+    """A tombstone holds clips' own ids in the place of their refs; the other vendor is told."""
+    delivered(stage, make_courier)
+    lists = [crosswalk_of(stage, batch_id) for batch_id in (AURORA, BOREALIS)]
+    everyone = {person for rows in lists for person in _somebody(rows)[0]}
+    courier = _withdrawn(stage, make_courier, landing_copy(stage, tmp_path), everyone)
+    recalls.open_recalls(courier._root, courier._ledger, courier._refusals, LATER)
+    tombstone = stage.root / "crosswalk" / "recalled" / f"{AURORA}.1.parquet"
+    rows = pq.read_table(tombstone)
+    pq.write_table(rows.set_column(1, "clip_ref", rows["clip_id"]), tombstone)
+    outcome = courier.recall()
+    (leak,) = outcome.failures
+    assert isinstance(leak, LeakFound)
+    assert leak.member == NAME
+    assert not any(clip_id in str(leak) for clip_id in rows["clip_id"].to_pylist())
+    assert not (stage.vendors["aurora"].home / "recalls" / NAME).exists()
+    assert len(list((stage.vendors["borealis"].home / "recalls").iterdir())) == 1
+    assert next(one.state for one in _recalls(stage) if one.n == 1) == "OPEN"
+    pq.write_table(rows, tombstone)
+    assert not courier.recall().failures
+    assert set(_notice(stage)["clip_refs"]) == set(rows["clip_ref"].to_pylist())
+
+
+def test_recall_answers_no_receipt_with_what_names_someone(
+    stage: Stage, make_courier: MakeCourier, tmp_path: Path
+) -> None:
+    """A receipt leaves a clip out, and what is asked for again is told by the clip's own id."""
+    delivered(stage, make_courier)
+    persons, _ = _somebody(crosswalk_of(stage, AURORA))
+    courier = _withdrawn(stage, make_courier, landing_copy(stage, tmp_path), persons)
+    courier.recall()
+    _receipt(stage, stage.vendors["aurora"].key, json.dumps({"batch_id": AURORA, "n": 1, "clip_refs": []}).encode())
+    tombstone = stage.root / "crosswalk" / "recalled" / f"{AURORA}.1.parquet"
+    rows = pq.read_table(tombstone)
+    pq.write_table(rows.set_column(1, "clip_ref", rows["clip_id"]), tombstone)
+    assert [type(failure) for failure in courier.recall().failures] == [LeakFound]
+    assert list((stage.vendors["aurora"].home / "reports").iterdir()) == []
+    pq.write_table(rows, tombstone)
+    assert not courier.recall().failures
+    (report,) = (stage.vendors["aurora"].home / "reports").iterdir()
+    assert json.loads(report.read_text())["missing_clip_refs"] == sorted(rows["clip_ref"].to_pylist())
