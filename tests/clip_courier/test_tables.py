@@ -1,5 +1,8 @@
 """Sessions over named relations: errors without values, names without patterns, and nothing left on the disk."""
 
+import os
+import subprocess
+import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -138,3 +141,24 @@ def test_run_does_not_compare_everything_with_everything_behind_a_url(statements
         plan = str(tables.run("plan").to_pylist())
     assert "asof" in plan.lower()
     assert "nested loop join" not in plan.lower()
+
+
+def test_pandas_comes_only_with_a_data_frame() -> None:
+    """Arrow brings it along with its first array otherwise; a process of its own, since others here have it already."""
+    script = """
+import sys
+from clip_courier.tables import Tables
+import pyarrow as pa
+import pyarrow.dataset
+rows = pa.table({"n": pa.array([1, 2], pa.int64()), "word": ["a", None]})
+with Tables() as tables:
+    tables.register("rows", pyarrow.dataset.dataset(rows))
+assert rows["n"].to_numpy().sum() == 3
+assert "pandas" not in sys.modules
+frame = rows.to_pandas()
+assert type(frame).__module__.startswith("pandas"), type(frame)
+assert pa.array(frame["word"], from_pandas=True).null_count == 1
+assert pa.Table.from_pandas(frame).num_rows == 2
+"""
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", script], check=True, env=environ)
