@@ -11,7 +11,6 @@ such a proxy, `disk` what is written to files, by strace.
 
 import argparse
 import contextlib
-import hashlib
 import io
 import itertools
 import json
@@ -26,31 +25,30 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import soundfile as sf
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "include"))
 
-from clip_courier import audio, masking, outbound, sftp
+from clip_courier import audio, sftp
+from clip_courier.courier import Courier
+from clip_courier.errors import ConnectionLost
 from clip_courier.gpg_home import temporary_home
-from clip_courier.landing import Landing
-from clip_courier.leaks import LeakScan, Wanted, Watch
-from clip_courier.ledger import Batch, Ledger
-from clip_courier.model import MANIFEST, NightFolder, Root, silent, write_parquet, write_text
-from clip_courier.pgp import OPTIONS, SEALING, OwnKey, open_keyring
-from clip_courier.settings import Vendor
+from clip_courier.model import CLIPS, CONSENT_EVENTS, PERSONS, PURPOSE
+from clip_courier.pgp import OPTIONS, SEALING
+from clip_courier.settings import INCLUDE, credentials_from, load_settings
 from clip_courier_demo.keys import KeyPair, make_key
 from clip_courier_demo.sftp_server import new_account, serve
-from clip_courier_demo.stage import vendor_file
+from clip_courier_demo.stage import secret_of, write_vendor
 
 NIGHT, NOW = date(2026, 11, 20), datetime(2026, 11, 20, 2, tzinfo=UTC)
 MIB = 1 << 20
@@ -59,74 +57,94 @@ RATE_HZ = 16_000
 OTHERS = ("paramiko_put", "openssh_put", "lftp_put", "rclone_put")
 
 
-# -- the world: recordings, a batch that is cut, keys, an account ------------------------------------------------------
+# -- the world: recordings, a night that is cut, keys, an account ------------------------------------------------------
 
 
 def make_world(folder: Path, mib: int, clips: int, keys: dict[str, KeyPair]) -> None:
-    """A root with one batch of so many clips, whose recordings are so many MiB of WAV together."""
+    """A landing zone of so many clips, each of another person, whose recordings are so many MiB of WAV together, and
+    a night that is cut into one batch of them: by the courier itself, kept to begin each delivery with."""
     frames = mib * MIB // clips // 2
     noise = np.random.default_rng(1).normal(0, 1, frames + clips * 16)
     # Noise of a falling spectrum: FLAC makes about as much of it as of speech.
     sound = np.convolve(noise, np.hanning(24), "same")
     sound = (sound / np.abs(sound).max() * 20_000).astype(np.int16)
-    rows, private = [], []
-    (folder / "landing" / "audio").mkdir(parents=True)
+    landing = folder / "landing"
+    (landing / "audio").mkdir(parents=True)
     for n in range(clips):
-        ref = f"{n:032d}"
-        path = folder / "landing" / "audio" / f"{n}.wav"
-        sf.write(path, sound[n * 16 : n * 16 + frames], RATE_HZ, subtype="PCM_16")
-        beep = [{"start_ms": 500, "end_ms": 1000}]
-        how = {"audio_sha256": None, "silenced": beep, "sound_key": ref, "voice": masking.NATURAL}
-        digest = hashlib.sha256(masking.leaving(path.read_bytes(), how)).hexdigest()
-        name, ms = f"audio/{ref}.flac", round(frames * 1000 / RATE_HZ)
-        rows.append([ref, ["s"], "en", "p", "2026-W47", ms, RATE_HZ, 1, name, digest, None])
-        private.append({"clip_ref": ref, "audio_uri": f"{n}.wav", "flac_sha256": digest, "country": "US", **how})
-    root = Root(folder / "var", str(folder / "landing"))
-    root.prepare()
-    night = NightFolder(root, NIGHT)
-    columns = [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), MANIFEST, strict=True)]
-    write_parquet(pa.table(columns, schema=MANIFEST), night.manifest(BATCH_ID))
-    write_parquet(pa.Table.from_pylist(private), night.crosswalk(BATCH_ID))
-    write_text("{}", night.manifested("aurora"))
+        sf.write(landing / "audio" / f"{n}.wav", sound[n * 16 : n * 16 + frames], RATE_HZ, subtype="PCM_16")
+    _write_rows(landing, clips, frames)
     (folder / "keys.json").write_text(json.dumps({name: asdict(key) for name, key in keys.items()}))
+    own = {"batch_max_bytes": 1 << 40, "hours_per_night": 1000}
+    write_vendor(folder / "vendors", "aurora", keys["aurora"], NIGHT, **own)
+    shutil.copytree(INCLUDE / "policy", folder / "policy")
+    plan = folder / "policy" / "sampling.yaml"
+    plan.write_text(plan.read_text().replace("ceiling: 0.5", "ceiling: 1000"))
+    environ = environ_of(folder, 0)
+    subprocess.run(
+        [sys.executable, __file__, "--step", "cut", "--folder", str(folder)],
+        check=True,
+        env=environ,
+        stdout=subprocess.DEVNULL,
+    )
+    (folder / "var").rename(folder / "cut")
+
+
+def _write_rows(landing: Path, clips: int, frames: int) -> None:
+    """Each with a name that is said: a tone goes over it."""
+    digits = np.random.default_rng(2).bytes(16 * clips).hex()
+    ids = [digits[n * 32 : n * 32 + 32] for n in range(clips)]
+    at = NOW - timedelta(days=3)
+    said = ["please", "call", "maria", "gonzalez", "today"]
+    words = [{"word": word, "start_ms": 300 * n, "end_ms": 300 * n + 250} for n, word in enumerate(said)]
+    fixed = {"product": "translator", "activation": "call", "locale": "en-GB", "country": "GB", "recorded_at": at}
+    fixed |= {"duration_ms": round(frames * 1000 / RATE_HZ), "sample_rate_hz": RATE_HZ, "channels": 1}
+    fixed |= {"hypotheses": [{"rank": 1, "text": " ".join(said), "confidence": 0.9, "engine": "r1"}], "words": words}
+    rows = [
+        {"clip_id": f"clip-{one}", "audio_uri": f"{n}.wav", **fixed, "participants": [{"person_id": f"person-{one}"}]}
+        for n, one in enumerate(ids)
+    ]
+    told = {"purpose": PURPOSE, "decision": "granted", "notice_version": "2026-02", "language": "en", "country": "GB"}
+    told |= {"occurred_at": at - timedelta(days=9), "received_at": at - timedelta(days=9)}
+    events = [{"record_id": f"consent-{one}", "person_id": f"person-{one}", **told} for one in ids]
+    persons = [{"person_id": f"person-{one}", "birth_year": 1980} for one in ids]
+    for name, content, schema in (
+        (f"clips/recorded_date={at.date()}", rows, CLIPS),
+        ("consent_events", events, CONSENT_EVENTS),
+        ("persons", persons, PERSONS),
+    ):
+        (landing / name).mkdir(parents=True)
+        pq.write_table(pa.Table.from_pylist(content, schema), landing / name / "part.parquet")
 
 
 def keys_of(folder: Path) -> dict[str, KeyPair]:
     return {name: KeyPair(**fields) for name, fields in json.loads((folder / "keys.json").read_text()).items()}
 
 
-def delivery(folder: Path, port: int, *, is_read_back: bool) -> tuple[Vendor, NightFolder, outbound.Delivery]:
-    keys, endpoint = keys_of(folder), endpoint_of(folder, port)
-    vendor = Vendor.model_validate({**vendor_file("aurora", keys["aurora"], NIGHT), "batch_max_bytes": 1 << 40})
-    root = Root(folder / "var", str(folder / "landing"))
-    root.ledger.unlink(missing_ok=True)
-    ledger = Ledger(f"sqlite:///{root.ledger}")
-    ledger.add_batch(Batch(BATCH_ID, "aurora", NIGHT.isoformat(), "MANIFESTED", 1, 1), NOW)
-    own = OwnKey(keys["ours"].fingerprint, keys["ours"].private_key)
-    given = outbound.Delivery(
-        root=root,
-        ledger=ledger,
-        landing=Landing(root.landing),
-        open_keyring=lambda: open_keyring(own, [keys["aurora"].public_key]),
-        signer_fingerprint=own.fingerprint,
-        open_drop=lambda: sftp.connect(endpoint),
-        open_another=lambda: sftp.connect(endpoint),
-        connections=1,
-        is_read_back=is_read_back,
-        refusals=lambda clips: {},
-        leak_scan=lambda night: LeakScan(watched()),
-        clock=lambda: NOW,
-        progress=silent,
-    )
-    return vendor, NightFolder(root, NIGHT), given
+def environ_of(folder: Path, port: int, **extra: object) -> dict[str, str]:
+    """What the command line is told by; `extra` is of the vendor's connection."""
+    endpoint, ours = endpoint_of(folder, port), keys_of(folder)["ours"]
+    account = {"private_key": endpoint.private_key, "host_key": endpoint.host_key, "max_connections": 1, **extra}
+    server = {"conn_type": "sftp", "host": endpoint.host, "port": port or 22, "login": endpoint.login, "extra": account}
+    epochs = {"bench": {"key": secret_of(1, "pseudonyms"), "from": (NIGHT - timedelta(days=90)).isoformat()}}
+    pgp = {"conn_type": "generic", "extra": {"private_key": ours.private_key, "fingerprint": ours.fingerprint}}
+    return {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).resolve().parents[1] / "include"),
+        "CLIP_COURIER_ROOT": str(folder / "var"),
+        "CLIP_COURIER_LANDING": str(folder / "landing"),
+        "CLIP_COURIER_VENDORS": str(folder / "vendors"),
+        "CLIP_COURIER_POLICY": str(folder / "policy"),
+        "AIRFLOW_CONN_SFTP_AURORA": json.dumps(server),
+        "AIRFLOW_CONN_CLIP_COURIER_PGP": json.dumps(pgp),
+        "AIRFLOW_CONN_CLIP_COURIER_PSEUDONYMS": json.dumps({"conn_type": "generic", "extra": {"epochs": epochs}}),
+        "AIRFLOW_CONN_CLIP_COURIER_SAMPLING": json.dumps(
+            {"conn_type": "generic", "password": secret_of(1, "sampling")}
+        ),
+    }
 
 
-def watched() -> Watch:
-    """As much as a night of some thousand clips is looked through for."""
-    wanted = Wanted()
-    random = np.random.default_rng(2)
-    wanted.add_values("clip_id", [f"clip-{n:016x}" for n in random.integers(1 << 60, size=20_000)])
-    return wanted.watch()
+def courier_of(environ: Mapping[str, str]) -> Courier:
+    return Courier(load_settings(environ), lambda conn_id: credentials_from(environ, conn_id), lambda: NOW)
 
 
 def endpoint_of(folder: Path, port: int) -> sftp.SftpEndpoint:
@@ -137,17 +155,27 @@ def endpoint_of(folder: Path, port: int) -> sftp.SftpEndpoint:
 # -- the steps, each in a process of its own ---------------------------------------------------------------------------
 
 
+def cut(folder: Path, port: int) -> None:
+    """Not measured: the night up to the batch."""
+    courier = courier_of(os.environ)
+    for verb in (courier.select, courier.validate, courier.manifest):
+        assert not verb(NIGHT).failures
+
+
 def ours(folder: Path, port: int) -> None:
-    """deliver: FLAC → tar → gpg → upload → read back → rename → ready file."""
-    vendor, night, given = delivery(folder, port, is_read_back=True)
-    outcome = outbound.deliver(vendor, night, given)
-    assert outcome.counts["delivered"] == 1, outcome
+    """deliver: consent, the gates, FLAC → tar → gpg → upload → read back → rename → ready file."""
+    _deliver(folder, port)
 
 
 def ours_by_size(folder: Path, port: int) -> None:
     """The same without reading back."""
-    vendor, night, given = delivery(folder, port, is_read_back=False)
-    assert outbound.deliver(vendor, night, given).counts["delivered"] == 1
+    _deliver(folder, port, read_back="size")
+
+
+def _deliver(folder: Path, port: int, **extra: object) -> None:
+    counts = courier_of(environ_of(folder, port, **extra)).deliver(NIGHT, "aurora").counts
+    assert counts["delivered"] == 1, counts
+    assert counts["withheld"] == 0, counts
 
 
 # What is usually written: a tar on disk, python-gnupg's encrypt_file, SFTPHook.store_file. A script, because its
@@ -186,22 +214,14 @@ print(json.dumps({"wall": wall, "cpu": cpu, "rss_mib": peak}))
 
 
 def seal(folder: Path, port: int) -> None:
-    """FLAC → tar → gpg → a sealed file, checked and on disk."""
-    vendor, _, given = delivery(folder, port, is_read_back=False)
-    with given.ledger.lease(BATCH_ID) as lease, given.open_keyring() as keyring:
-        assert lease
-        nothing: Any = _NoDrop()
-        outbound._Sending(vendor, given.ledger.require(BATCH_ID), lease, given, keyring, nothing)._seal()
+    """The same up to a sealed file, checked and on disk: the line breaks when it is to be sent."""
 
+    def broken(*given: object, **options: object) -> int:
+        raise ConnectionLost("for the measurement")
 
-class _NoDrop:
-    """Nothing is there to clear away."""
-
-    def parts(self, folder: str, name: str) -> list[str]:
-        return []
-
-    def remove(self, folder: str, name: str) -> None:
-        return
+    sftp.Drop.upload = broken  # type: ignore[method-assign]
+    with contextlib.suppress(ConnectionLost):
+        _deliver(folder, port)
 
 
 def flac(folder: Path, port: int) -> None:
@@ -323,6 +343,7 @@ STEPS: dict[str, Callable[[Path, int], None]] = {
         rclone_put,
         small_files,
         nothing,
+        cut,
     )
 }
 
@@ -436,7 +457,7 @@ class Measured:
             return
         found = []
         for _ in range(rounds or self._asked.rounds):
-            self._clear()
+            self._clear(folder)
             with line_of(rtt_ms, self._port) as port:
                 found.append(self._once(python, name, folder, port))
         middle = sorted(found, key=lambda one: one["wall"])[len(found) // 2]
@@ -453,7 +474,7 @@ class Measured:
         """What passes on the way to the server, beside the tar that the vendor's own gpg finds in it."""
         if self._asked.only and "wire" not in self._asked.only:
             return
-        self._clear()
+        self._clear(folder)
         with _proxy(0, self._port) as (port, passed):
             self._once(sys.executable, "ours_by_size", folder, port)
             on_the_wire = passed()
@@ -467,7 +488,7 @@ class Measured:
         if not shutil.which("strace"):
             print("disk            not measured: there is no strace")
             return
-        self._clear()
+        self._clear(folder)
         log = folder / "strace"
         kinds = "trace=write,writev,pwrite64,pwritev,pwritev2,sendfile,splice,copy_file_range,fallocate,ftruncate"
         calls = ["strace", "-f", "-y", "-s", "0", "-e", kinds, "-o", str(log)]
@@ -479,9 +500,28 @@ class Measured:
         for path, size in sorted(others.items(), key=lambda one: -one[1]):
             print(f"                {size:8} {path.replace(str(folder), '<world>')}", flush=True)
 
-    def _clear(self) -> None:
+    def memory(self, folder: Path, mib: int) -> None:
+        """The command itself, as it is called: its own peak, and that of all its processes together."""
+        if self._asked.only and "memory" not in self._asked.only:
+            return
+        self._clear(folder)
+        command = [sys.executable, "-P", "-m", "clip_courier", "deliver", "--night", str(NIGHT), "--vendor", "aurora"]
+        environ = environ_of(folder, self._port)
+        given = [*command, "--now", f"{NOW:%Y-%m-%dT%H:%M:%SZ}", "--json"]
+        with subprocess.Popen(given, env=environ, stdout=subprocess.PIPE, text=True) as running:
+            peak, together = _watched(running)
+            assert running.stdout
+            counts = json.loads(running.stdout.read())
+        assert counts["delivered"] == 1, counts
+        print(
+            f"memory          deliver of {mib} MiB: its process {peak:.0f} MiB, with gpg {together:.0f} MiB", flush=True
+        )
+
+    def _clear(self, folder: Path) -> None:
         for path in (self._home / "outbound").iterdir():
             path.unlink()
+        shutil.rmtree(folder / "var", ignore_errors=True)
+        shutil.copytree(folder / "cut", folder / "var")
 
     def _once(self, python: str, name: str, folder: Path, port: int, before: Sequence[str] = ()) -> dict[str, float]:
         endpoint = endpoint_of(folder, port)
@@ -496,6 +536,33 @@ class Measured:
         if ran.returncode:
             raise SystemExit(f"{name}: {ran.stderr[-2000:]}")
         return dict(json.loads(ran.stdout.splitlines()[-1]))
+
+
+def _watched(running: subprocess.Popen[str]) -> tuple[float, float]:
+    """Until it ends: MiB at the peak of the process, and of it and all that it started, as often as one can look."""
+    peak = together = 0
+    while running.poll() is None:
+        found = [_memory(pid) for pid in (running.pid, *_children(running.pid))]
+        peak, together = max(peak, found[0][0]), max(together, sum(now for _, now in found))
+        time.sleep(0.02)
+    return peak / 1024, together / 1024
+
+
+def _children(pid: int) -> Iterator[int]:
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in map(int, (task / "children").read_text(encoding="ascii").split()):
+                yield child
+                yield from _children(child)
+
+
+def _memory(pid: int) -> tuple[int, int]:
+    """The highest and the present resident set of a process in KiB; 0 when it has ended."""
+    with contextlib.suppress(OSError):
+        lines = [line.split() for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()]
+        sizes = {line[0]: int(line[1]) for line in lines if line and line[0] in ("VmHWM:", "VmRSS:")}
+        return sizes.get("VmHWM:", 0), sizes.get("VmRSS:", 0)
+    return 0, 0
 
 
 def _tar_bytes(sealed: Path, vendor: KeyPair) -> int:
@@ -567,7 +634,7 @@ def _measure(asked: argparse.Namespace, measured: Measured, base: Path, keys: di
     measured.step("nothing", world, 0, rounds=1)
     for mib in (64, *([2048] if asked.large else [])):
         make_world(base / f"world-{mib}", mib, mib * 4, keys)
-        measured.step("ours", base / f"world-{mib}", mib, rounds=1)
+        measured.memory(base / f"world-{mib}", mib)
         if mib == 64:
             measured.disk(base / f"world-{mib}")
         shutil.rmtree(base / f"world-{mib}")

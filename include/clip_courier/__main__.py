@@ -75,7 +75,7 @@ def _run(asked: argparse.Namespace, progress: Progress) -> Outcome:
         "select": lambda: courier.select(night),
         "validate": lambda: courier.validate(night),
         "manifest": lambda: courier.manifest(night, asked.vendor),
-        "deliver": lambda: courier.deliver(night, asked.vendor),
+        "deliver": lambda: courier.deliver_again(asked.again) if asked.again else courier.deliver(night, asked.vendor),
         "night": lambda: courier.night(night, asked.vendor),
         "collect": lambda: courier.collect(asked.vendor),
         "load": courier.load,
@@ -126,6 +126,8 @@ def _parser() -> argparse.ArgumentParser:
         when.add_argument("--night", type=_date, metavar="YYYY-MM-DD", help="default: today in UTC")
         if verb == "report":
             when.add_argument("--week", type=_week, metavar="YYYY-Www", help="an ISO week instead of a night")
+        if verb == "deliver":
+            one.add_argument("--again", metavar="BATCH", help="once more a delivered batch that its vendor has lost")
         if verb == "verify":
             _add_leaks(one)
         one.add_argument("--vendor", metavar="NAME", help="default: every vendor")

@@ -26,6 +26,7 @@ from clip_courier.errors import (
     CrosswalkMissing,
     GateClosed,
     LeakFound,
+    NotSentAgain,
     QueryFailed,
     ReturnOverdue,
     ScanIncomplete,
@@ -172,25 +173,44 @@ class Courier:
         def one(each: Vendor) -> Outcome:
             self._check_gate(each)
             with self._working():
-                given = outbound.Delivery(
-                    root=self._root,
-                    ledger=self._ledger,
-                    landing=self._landing,
-                    open_keyring=lambda: self._keyring(each),
-                    signer_fingerprint=self._own_key().fingerprint,
-                    open_drop=self._drop(each),
-                    open_another=self._drop(each, waits=False),
-                    connections=max(1, self._connections(each) // workers),
-                    is_read_back=self._is_read_back(each),
-                    refusals=self._refusals,
-                    gate=self._gate(),
-                    leak_scan=leaving.scan,
-                    clock=self._clock,
-                    progress=self._progress,
-                )
-                return outbound.deliver(each, folder, given)
+                return outbound.deliver(each, folder, self._delivery(each, leaving, workers))
 
         return self._for_each("deliver", vendor, one)
+
+    def deliver_again(self, batch_id: str) -> Outcome:
+        """Once more what a vendor has lost, without what may not leave any more: that is recalled."""
+        batch = self._ledger.batch(batch_id)
+        if batch is None:
+            raise NotSentAgain("no batch has this id")
+        each = self._settings.vendor(batch.vendor)
+        self._check_gate(each)
+
+        def open_recalls() -> None:
+            with self._working("recall"):
+                _logged(recalls.open_recalls(self._root, self._ledger, self._refusals, self._clock(), each.name))
+
+        # Nothing of it may come back meanwhile.
+        with self._working(f"collect-{each.name}"):
+            given = self._delivery(each, leak_gate.LeakGate(self._landing), workers=1)
+            return _logged(outbound.deliver_again(each, batch_id, given, open_recalls))
+
+    def _delivery(self, vendor: Vendor, leaving: leak_gate.LeakGate, workers: int) -> outbound.Delivery:
+        return outbound.Delivery(
+            root=self._root,
+            ledger=self._ledger,
+            landing=self._landing,
+            open_keyring=lambda: self._keyring(vendor),
+            signer_fingerprint=self._own_key().fingerprint,
+            open_drop=self._drop(vendor),
+            open_another=self._drop(vendor, waits=False),
+            connections=max(1, self._connections(vendor) // workers),
+            is_read_back=self._is_read_back(vendor),
+            refusals=self._refusals,
+            gate=self._gate(),
+            leak_scan=leaving.scan,
+            clock=self._clock,
+            progress=self._progress,
+        )
 
     def night(self, night: date, vendor: str | None = None) -> Outcome:
         """The whole way out: select, validate, manifest, deliver."""

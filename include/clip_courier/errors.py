@@ -111,6 +111,10 @@ class KeyUnusable(CourierError):
     """Ask the key's owner for a valid key, put it beside the vendor's file with its fingerprint, and run again."""
 
 
+class NotSentAgain(CourierError):
+    """Name a batch that `status` has as DELIVERED; one of which something has come back is not lost."""
+
+
 class SealFailed(CourierError):
     """Run again; nothing was left behind. If it fails twice, look at the free disk and at the vendor's key."""
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -48,12 +48,18 @@ STEPS: Final[Mapping[str, Mapping[str, str]]] = {
         DELIVERED: "the ready file lies on the vendor's server",
         SEALED: "it did not get its final name: a clip may not leave any more, or the server refused",
     },
-    DELIVERED: {RETURNED: "a trusted return was matched"},
+    DELIVERED: {
+        RETURNED: "a trusted return was matched",
+        DELIVERED: "the vendor had lost it: sealed anew without what may not leave any more, it lies there once more",
+    },
     RETURNED: {RETURNED: "another return was matched", LOADED: "its transcripts are in the warehouse"},
     LOADED: {RETURNED: "another return was matched"},
     CANCELLED: {},
 }
 WAITING: Final = (MANIFESTED, SEALED, RELEASED)
+# Notes on the way of a batch that is sent again, which stays DELIVERED: all of it lies there, and it is held back.
+RELEASED_AGAIN: Final = "RELEASED_AGAIN"
+HELD_AGAIN: Final = "HELD_AGAIN"
 WITH_VENDOR: Final = (DELIVERED, RETURNED, LOADED)
 
 ACCEPTED: Final = "ACCEPTED"
@@ -540,6 +546,12 @@ class Ledger:
         """Add an event that moves nothing."""
         with self._writing() as connection:
             self._write_event(connection, at, subject, what, detail)
+
+    def latest(self, subject: str, events: Collection[str]) -> tuple[str, dict[str, Any]] | None:
+        """The last of these events of a subject, with its detail."""
+        here = (_EVENTS.c.subject == subject) & _EVENTS.c.event.in_(list(events))
+        found = self._read(sa.select(_EVENTS).where(here).order_by(_EVENTS.c.seq.desc()).limit(1))
+        return (found[0]["event"], json.loads(found[0]["detail"])) if found else None
 
     def verify_chain(self) -> int:
         """Recompute the chain, and hold the batches against it; returns how many events it holds.

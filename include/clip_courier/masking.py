@@ -13,6 +13,7 @@ Three things are done to the samples, each the same on every run:
   file in landing, and two vendors could join their copies by it.
 """
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
@@ -34,6 +35,7 @@ TONE_HZ: Final = 1000
 # 30 dB below full scale: heard over a voice, and nobody takes the headphones off.
 _TONE_PEAK: Final = 1036
 _RAMP_MS: Final = 10
+_SHORT: Final = 1 << 16
 
 # So many samples are moved, in whatever is long enough: which way each one goes makes a secret of 256 bits.
 _GRAINS: Final = 256
@@ -86,13 +88,24 @@ def _place(span: Mapping[str, int], rate: int, frames: int) -> tuple[int, int]:
 
 
 def _tone(frames: int, rate: int) -> _Samples:
-    tone = _TONE_PEAK * np.sin(2 * np.pi * min(TONE_HZ, rate / 4) / rate * np.arange(frames))
+    tone = (_short_wave(rate) if frames <= _SHORT else _wave(rate, frames))[:frames].copy()
     ramp = min(frames // 2, rate * _RAMP_MS // 1000)
     rising = np.sin(np.pi / 2 * np.arange(ramp) / max(ramp, 1)) ** 2
     tone[:ramp] *= rising
     tone[frames - ramp :] *= rising[::-1]
     beep: _Samples = np.rint(tone).astype(np.int16)
     return beep
+
+
+def _wave(rate: int, frames: int) -> _Floats:
+    wave: _Floats = _TONE_PEAK * np.sin(2 * np.pi * min(TONE_HZ, rate / 4) / rate * np.arange(frames))
+    return wave
+
+
+@functools.lru_cache(maxsize=8)
+def _short_wave(rate: int) -> _Floats:
+    """What most tones are a part of: sines cost as much as all that is done to a recording otherwise."""
+    return _wave(rate, _SHORT)
 
 
 def _grained(samples: _Samples, key: str) -> _Samples:

@@ -13,6 +13,9 @@ from clip_courier.errors import SealFailed
 SESSION_KEY, PROTECTED_DATA = 1, 18  # RFC 4880 §4.3: public-key encrypted session key; integrity protected data
 HEAD_BYTES = 9  # a session key's version and key id (§5.1); the version is the first byte of protected data (§5.13)
 
+# A part of 2¹³ bytes of a body whose length was not known beforehand (§4.2.2.4), as GnuPG writes it.
+_GNUPG_PART, _GNUPG_PART_BYTES = b"\xed", 1 << 13
+
 
 class NotPackets(Exception):
     """The bytes are not a sequence of whole OpenPGP packets."""
@@ -62,6 +65,10 @@ def _packet(stream: BinaryIO, end: int) -> Packet:
     head = stream.read(min(HEAD_BYTES, length))
     stream.seek(start + length)
     while is_partial:
+        if (octet := stream.read(1)) == _GNUPG_PART:  # a large file has nothing but these: it is read in one go
+            stream.seek(_GNUPG_PART_BYTES, os.SEEK_CUR)
+            continue
+        stream.seek(-len(octet), os.SEEK_CUR)
         length, is_partial = _new_length(stream)
         stream.seek(length, os.SEEK_CUR)
     if stream.tell() > end:

@@ -12,10 +12,10 @@ import json
 import logging
 import tarfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from hashlib import sha256
 from threading import Event, Lock
@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clip_courier import masking
-from clip_courier.batch_files import current, manifest_of, withhold
+from clip_courier.batch_files import current, manifest_of, rows_except, withhold
 from clip_courier.disclosure import SMALL_GROUP, Gate, attacked, evidence, grouped
 from clip_courier.errors import (
     AudioUnusable,
@@ -35,6 +35,7 @@ from clip_courier.errors import (
     LeakFound,
     LeaseLost,
     LinkageTooHigh,
+    NotSentAgain,
     RemoteConflict,
     ScanIncomplete,
     SealFailed,
@@ -43,7 +44,19 @@ from clip_courier.errors import (
 from clip_courier.groups import Smallest
 from clip_courier.landing import Landing
 from clip_courier.leaks import LeakScan
-from clip_courier.ledger import CANCELLED, DELIVERED, MANIFESTED, RELEASED, SEALED, WAITING, Batch, Lease, Ledger
+from clip_courier.ledger import (
+    CANCELLED,
+    DELIVERED,
+    HELD_AGAIN,
+    MANIFESTED,
+    RELEASED,
+    RELEASED_AGAIN,
+    SEALED,
+    WAITING,
+    Batch,
+    Lease,
+    Ledger,
+)
 from clip_courier.model import (
     KEY_NOTICE,
     SCHEMA_VERSION,
@@ -58,7 +71,7 @@ from clip_courier.model import (
     write_parquet,
     write_text,
 )
-from clip_courier.pgp import KeyFacts, Keyring
+from clip_courier.pgp import KeyFacts, Keyring, Sealed
 from clip_courier.settings import Vendor
 from clip_courier.sftp import Drop
 
@@ -246,6 +259,43 @@ class _Round:
             self._given.progress(f"delivering to {self._vendor.name}", self._done, self._total)
 
 
+def deliver_again(vendor: Vendor, batch_id: str, given: Delivery, open_recalls: Callable[[], object]) -> Outcome:
+    """Seal a delivered batch anew and put it where it was, for a vendor that has lost it.
+
+    Without what was recalled and what may not leave any more; `open_recalls` sees to it that the latter is recalled as
+    well, for the vendor has had it. What lies there still is not sent again. After a crash the same again goes on.
+
+    Raises:
+        NotSentAgain: it is not with the vendor, or something of it has come back, or another worker has it in hand.
+    """
+    outcome = Outcome("deliver", {"vendor": vendor.name, "delivered": 0, "clips": 0, "withheld": 0})
+    left_out: dict[str, str] = {}
+    done: Batch | None = None
+    with given.open_keyring() as keyring, given.ledger.lease(batch_id) as lease:
+        _check_keys(vendor, keyring, given, outcome)
+        batch = given.ledger.require(batch_id)
+        if lease is None or batch.state != DELIVERED:
+            raise NotSentAgain(f"batch {batch_id} is {batch.state if lease else 'in the hands of another worker'}")
+        with given.open_drop() as drop:
+            while done is None:
+                open_recalls()
+                try:
+                    done = _SendingAgain(vendor, batch, lease, given, keyring, drop, left_out).run()
+                except _Unfit as unfit:
+                    left_out.update(unfit.reasons)
+    if not done.clip_count:
+        outcome.say(f"deliver: of {batch_id} nothing may leave any more")
+    elif done.sha256 == batch.sha256:
+        outcome.is_new = False
+        outcome.say(f"deliver: {batch_id} lies on the server of {vendor.name} as it was sent: nothing is sent again")
+    else:
+        outcome.count("delivered")
+        outcome.count("clips", done.clip_count)
+        outcome.count("withheld", batch.clip_count - done.clip_count)
+        outcome.say(f"deliver: {batch_id} delivered again, {done.clip_count} of {batch.clip_count} clips")
+    return outcome
+
+
 def withdraw(vendor: str, root: Root, ledger: Ledger, refusals: Refusals, now: datetime) -> Outcome:
     """Cut batches that are not sealed yet again, without the clips that may not be heard any more.
 
@@ -334,6 +384,20 @@ class _Sending:
             self._move(MANIFESTED, CANCELLED, clip_count=0, audio_ms=0)
             return
         manifest, private, least = self._regrouped(rows, private)
+        sealed = self._sealed_as(manifest, private, least)
+        self._move(
+            MANIFESTED,
+            SEALED,
+            clip_count=manifest.rows.num_rows,
+            audio_ms=sum(manifest.rows["duration_ms"].to_pylist()),
+            size_bytes=sealed.size_bytes,
+            sha256=sealed.sha256,
+            contents_sha256=self._contents(manifest.rows),
+        )
+        self._is_fresh = True
+
+    def _sealed_as(self, manifest: Manifest, private: pa.Table, least: Smallest) -> Sealed:
+        """The batch on our disk, sealed, once every gate let it through."""
         attack = attacked(self._folder, self._batch.batch_id, self._vendor.name, private, self._given.gate)
         self._leaks = self._given.leak_scan(self._folder)
         told = evidence(manifest, private, least, attack, self._given.gate)
@@ -350,16 +414,7 @@ class _Sending:
         )
         if sealed.size_bytes > self._vendor.batch_max_bytes:
             raise SealFailed(f"batch {self._batch.batch_id} is larger sealed than the vendor takes")
-        self._move(
-            MANIFESTED,
-            SEALED,
-            clip_count=manifest.rows.num_rows,
-            audio_ms=sum(manifest.rows["duration_ms"].to_pylist()),
-            size_bytes=sealed.size_bytes,
-            sha256=sealed.sha256,
-            contents_sha256=self._contents(manifest.rows),
-        )
-        self._is_fresh = True
+        return sealed
 
     def _regrouped(self, rows: pa.Table, private: pa.Table) -> tuple[Manifest, pa.Table, Smallest]:
         """The batch as its groups allow it now: what was withdrawn since may have left others alone.
@@ -490,10 +545,14 @@ class _Sending:
         try:
             self._check_lawful(private)
         except BaseException:
-            self._move(RELEASED, SEALED, due_at=None)
+            self._hold()
             raise
         self._publish(name)
         self._announce()
+
+    def _hold(self) -> None:
+        """It does not get its name after all."""
+        self._move(RELEASED, SEALED, due_at=None)
 
     def _publish(self, name: str) -> None:
         """The rename. When its answer is lost, nobody knows whether it took place: the batch stays RELEASED."""
@@ -505,7 +564,7 @@ class _Sending:
         except (RemoteConflict, TransferFailed):
             if (there := self._drop.size("outbound", name)) is not None and self._is_ours(name, there):
                 return  # a server that links and then cannot unlink says no, and has done it
-            self._move(RELEASED, SEALED, due_at=None)
+            self._hold()
             self._drop.remove("outbound", f"{name}.{attempt}.part")
             raise
 
@@ -602,6 +661,101 @@ class _Sending:
         now = self._given.clock()
         self._given.ledger.move(self._batch.batch_id, came_from, to, now, lease=self._lease, **fields)
         self._batch = self._given.ledger.require(self._batch.batch_id)
+
+
+class _SendingAgain(_Sending):
+    """A batch that was delivered and that its vendor has lost.
+
+    It stays DELIVERED meanwhile, and its files here stay as they are: the vendor had all of it, so whatever is left out
+    this time must be found by a recall at any moment. How far it got is told by notes in the audit chain.
+    """
+
+    def __init__(
+        self,
+        vendor: Vendor,
+        batch: Batch,
+        lease: Lease,
+        given: Delivery,
+        keyring: Keyring,
+        drop: Drop,
+        left_out: Collection[str],
+    ) -> None:
+        super().__init__(vendor, batch, lease, given, keyring, drop)
+        self._left_out, self._ready_name = list(left_out), f"{batch.batch_id}.ready.json"
+
+    def run(self) -> Batch:
+        name, ledger = self._sealed.name, self._given.ledger
+        there = self._drop.size("outbound", name)
+        last = ledger.latest(self.batch_id, (RELEASED_AGAIN, HELD_AGAIN, DELIVERED))
+        if (
+            last is not None
+            and last[0] == RELEASED_AGAIN
+            and (there is not None or not self._drop.parts("outbound", name))
+        ):
+            # A run broke off after the rename: it is sent already, and the vendor may even have taken it.
+            self._batch = replace(self._batch, **last[1])
+            if there is not None:
+                self._check_ours(name, there)
+            self._announce()
+        elif there is not None:
+            self._check_ours(name, there)
+            if self._drop.size("outbound", self._ready_name) is None:
+                again = ledger.latest(self.batch_id, (RELEASED_AGAIN,))
+                if again is not None and again[1]["sha256"] == self._batch.sha256:
+                    self._batch = replace(self._batch, **again[1])
+                self._drop.put_bytes("outbound", self._ready_name, self._ready())
+            self._forget_spool()
+        else:
+            self._send_again(name)
+        return self._batch
+
+    def _send_again(self, name: str) -> None:
+        self._clear_remote()
+        manifest, private, least = self._what_may_leave()
+        if manifest.rows.num_rows == 0:
+            self._batch = replace(self._batch, clip_count=0)
+            return
+        due_at = stamp(self._given.clock() + timedelta(days=self._vendor.due_days))
+        self._batch = replace(self._batch, clip_count=manifest.rows.num_rows, due_at=due_at)
+        sealed = self._sealed_as(manifest, private, least)
+        self._batch = replace(self._batch, size_bytes=sealed.size_bytes, sha256=sealed.sha256)
+        if self._is_detached:
+            self._drop.put_bytes("outbound", self._signature.name, self._signature.read_bytes(), replace=True)
+        with self._sealed.open("rb") as stream:
+            size, read_back = sealed.size_bytes, self._given.is_read_back
+            self._drop.upload("outbound", name, stream, size, attempt=self._lease.attempt, is_read_back=read_back)
+        self._given.ledger.check_lease(self._lease)
+        told = {field: getattr(self._batch, field) for field in ("clip_count", "due_at", "size_bytes", "sha256")}
+        self._given.ledger.note(self.batch_id, RELEASED_AGAIN, told, self._given.clock())
+        try:
+            self._check_lawful(private)
+            # What announced the first one would announce this one by another hash.
+            self._drop.remove("outbound", self._ready_name)
+        except BaseException:
+            self._hold()
+            raise
+        self._publish(name)
+        self._announce()
+
+    def _what_may_leave(self) -> tuple[Manifest, pa.Table, Smallest]:
+        """Of what the vendor had: without what was recalled, may not be heard any more, or was found unfit by now."""
+        _, private = current(self._folder, self.batch_id)
+        private = rows_except(private, "clip_ref", self._given.gate.recalled()["clip_ref"])
+        private = rows_except(private, "clip_ref", pa.array(self._left_out, pa.string()))
+        self._check_lawful(private)
+        kept, least = grouped(self._folder, self.batch_id, self._vendor.name, private, self._given.gate)
+        return manifest_of(self.batch_id, self._vendor.name, self._folder, kept), kept, least
+
+    def _hold(self) -> None:
+        self._given.ledger.note(self.batch_id, HELD_AGAIN, {}, self._given.clock())
+        self._drop.remove("outbound", f"{self._sealed.name}.{self._lease.attempt}.part")
+
+    def _announce(self) -> None:
+        self._drop.put_bytes("outbound", self._ready_name, self._ready(), replace=True)
+        sent, clips = {f: getattr(self._batch, f) for f in ("due_at", "size_bytes", "sha256")}, self._batch.clip_count
+        self._move(DELIVERED, DELIVERED, **sent)
+        self._batch = replace(self._batch, clip_count=clips)
+        self._forget_spool()
 
 
 def _ahead(

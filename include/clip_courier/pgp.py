@@ -139,7 +139,7 @@ class Keyring:
             part = files.enter_context(_private_file(out))
             answer = self._encrypt_stream(write_plaintext, key, part, signed=not detached)
             rules.check_sealing(answer, by=self._own, to=key.fingerprint, signatures="" if detached else "S")
-            with part.open("rb") as sealed:
+            with io.BufferedReader(io.FileIO(part), CHUNK_BYTES) as sealed:
                 check_sealed_packets(sealed, key_id=key.key_id)
                 sealed.seek(0)
                 sha256 = hashlib.file_digest(sealed, "sha256").hexdigest()

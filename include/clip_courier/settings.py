@@ -404,7 +404,7 @@ def _connection(conn_id: str, text: str) -> Connection | None:
         return None
 
 
-class _TextLoader(yaml.BaseLoader):
+class _TextLoader(yaml.CBaseLoader):
     """Scalars stay text, and a key that stands twice is an error instead of the last one winning."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
@@ -417,7 +417,7 @@ class _TextLoader(yaml.BaseLoader):
 
 def _mapping(path: Path) -> dict[str, object]:
     try:
-        # BaseLoader builds nothing but text, lists and mappings.
+        # Its base builds nothing but text, lists and mappings.
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_TextLoader)  # noqa: S506
     except (OSError, UnicodeDecodeError) as broken:
         raise SettingsInvalid(f"{path.name}: cannot be read ({type(broken).__name__})") from broken

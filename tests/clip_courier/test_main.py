@@ -51,6 +51,9 @@ def test_night_then_every_verb_finds_it_done(run: Run) -> None:
         again = run(verb, *night, "--json")
         assert again.returncode == 0, again.stderr
         assert json.loads(again.stdout)["new"] is False
+    once_more = run("deliver", "--again", f"aurora-{NIGHT:%Y%m%d}-001", *night)
+    assert "lies on the server of aurora as it was sent" in once_more.stdout
+    assert "NotSentAgain" in error_of(run("deliver", "--again", "nobody-20261120-001"))
 
 
 def test_deliver_carries_no_library_of_another_stage(run: Run, stage: Stage, make_courier: MakeCourier) -> None:
@@ -64,7 +67,7 @@ def test_deliver_carries_no_library_of_another_stage(run: Run, stage: Stage, mak
     imported = {line.rpartition("|")[2].strip().split(".")[0] for line in told}
     assert imported >= {"paramiko", "gnupg", "duckdb"}
     # The search for leaks asks wordfreq's small list for what says nothing.
-    others = {"scipy", "faker", "whisper_normalizer", "rapidfuzz", "pycountry"}
+    others = {"pandas", "scipy", "faker", "whisper_normalizer", "rapidfuzz", "pycountry"}
     assert imported & (others | {"great_expectations", "matplotlib", "airflow"}) == set()
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -32,12 +33,15 @@ from clip_courier.errors import (
     HostKeyMismatch,
     KeyUnusable,
     LoginRefused,
+    NotSentAgain,
     RemoteConflict,
     ServerUnreachable,
     TransferFailed,
 )
 from clip_courier.ledger import Batch, Ledger
 from clip_courier.model import MANIFEST
+from clip_courier.recalls import recalled_refs
+from clip_courier.settings import load_settings
 from clip_courier_demo.keys import make_key
 from clip_courier_demo.sftp_server import new_account
 from clip_courier_demo.stage import Stage, write_vendor
@@ -634,6 +638,141 @@ def test_deliver_sweeps_ciphertext_that_nobody_waits_for(stage: Stage, make_cour
     assert list((stage.root / "sealed").iterdir()) == [other]
 
 
+# -- once more, for a vendor that has lost it -----------------------------------------------------------------------
+
+
+def _lose(stage: Stage, vendor: str) -> None:
+    for path in (stage.vendors[vendor].home / "outbound").iterdir():
+        path.unlink()
+
+
+@pytest.mark.parametrize(("vendor", "batch_id"), [("aurora", AURORA), ("borealis", BOREALIS)])
+def test_deliver_again_what_a_vendor_has_lost(
+    stage: Stage, make_courier: MakeCourier, tmp_path: Path, vendor: str, batch_id: str
+) -> None:
+    """Without those who have withdrawn since, who are recalled: the vendor has had them."""
+    courier = delivered(stage, make_courier)
+    first, before = _outbound(stage, vendor), crosswalk_of(stage, batch_id)
+    outcome = courier.deliver_again(batch_id)
+    assert not outcome.is_new
+    assert _outbound(stage, vendor) == first
+    (stage.vendors[vendor].home / "outbound" / f"{batch_id}.ready.json").unlink()
+    assert not courier.deliver_again(batch_id).is_new
+    assert _outbound(stage, vendor) == first
+    _lose(stage, vendor)
+    person = min(persons_of(before, set(before["clip_ref"].to_pylist()[:1])))
+    gone = refs_with(before, {person})
+    landing = landing_copy(stage, tmp_path)
+    withdraw(landing, {person}, LATER)
+    later = make_courier(stage, LATER, CLIP_COURIER_LANDING=str(landing))
+    counts = later.deliver_again(batch_id).counts
+    assert (counts["delivered"], counts["withheld"]) == (1, before.num_rows - int(str(counts["clips"])))
+    left = _refs(_check_again(stage, vendor, batch_id))
+    assert left == set(before["clip_ref"].to_pylist()) - gone - _alone(before, gone)
+    assert recalled_refs(load_settings(stage.environ).root, batch_id) == gone
+    assert later.recall().is_new
+    assert set(crosswalk_of(stage, batch_id)["clip_ref"].to_pylist()) == set(before["clip_ref"].to_pylist()) - gone
+    later.verify()
+    second = _outbound(stage, vendor)
+    assert not later.deliver_again(batch_id).is_new
+    assert not later.deliver(NIGHT, vendor).is_new
+    assert _outbound(stage, vendor) == second
+
+
+def _alone(crosswalk: pa.Table, gone: set[str]) -> set[str]:
+    """Whoever is the only one left of a language has no group any more."""
+    rows = [row for row in crosswalk.to_pylist() if row["clip_ref"] not in gone]
+    speakers = {row["locale"][:2]: set[str]() for row in rows}
+    for row in rows:
+        speakers[row["locale"][:2]] |= set(row["person_ids"])
+    return {row["clip_ref"] for row in rows if len(speakers[row["locale"][:2]]) < 2}
+
+
+def _check_again(stage: Stage, vendor: str, batch_id: str) -> dict[str, bytes]:
+    """As `_check_delivered`, but the ledger counts what the vendor has had."""
+    lying, batch = _outbound(stage, vendor), _batch(stage, batch_id)
+    assert set(lying) - {f"{batch_id}.tar.pgp.sig"} == {f"{batch_id}.tar.pgp", f"{batch_id}.ready.json"}
+    members = stage.vendors[vendor].take(batch_id)
+    ready, digest = (
+        json.loads(lying[f"{batch_id}.ready.json"]),
+        hashlib.sha256(lying[f"{batch_id}.tar.pgp"]).hexdigest(),
+    )
+    assert (ready["sha256"], ready["size_bytes"]) == (digest, len(lying[f"{batch_id}.tar.pgp"]))
+    assert (batch.state, batch.sha256, batch.size_bytes, batch.due_at) == (
+        "DELIVERED",
+        digest,
+        ready["size_bytes"],
+        ready["due_at"],
+    )
+    assert ready["clip_count"] == len(_refs(members))
+    assert list((stage.root / "sealed").iterdir()) == []
+    _ledger(stage).verify_chain()
+    return members
+
+
+@pytest.mark.parametrize(
+    ("owner", "step", "is_taken"),
+    [
+        (sftp.Drop, "upload", False),
+        (Ledger, "note", False),
+        (sftp.Drop, "publish", False),
+        (sftp.Drop, "publish", True),
+        (sftp.Drop, "put_bytes", True),
+        (Ledger, "move", False),
+    ],
+)
+def test_deliver_again_after_a_crash(
+    stage: Stage, make_courier: MakeCourier, owner: Any, step: str, is_taken: bool
+) -> None:
+    """Run again it lies there once, and what a quick vendor took before the crash is not sent a third time."""
+    courier = delivered(stage, make_courier)
+    _lose(stage, "aurora")
+    with _crashing_at(owner, step, after=True), pytest.raises(Crash):
+        courier.deliver_again(AURORA)
+    drop = stage.vendors["aurora"].home / "outbound" / f"{AURORA}.tar.pgp"
+    taken = drop.read_bytes() if is_taken else b""
+    if is_taken:
+        drop.unlink()
+    make_courier(stage).deliver_again(AURORA)
+    if is_taken:
+        assert not drop.exists(), "the same batch has appeared twice"
+        drop.write_bytes(taken)
+    _check_again(stage, "aurora", AURORA)
+
+
+def test_deliver_again_asks_again_before_the_rename(
+    stage: Stage, make_courier: MakeCourier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivered(stage, make_courier)
+    before = crosswalk_of(stage, AURORA)
+    persons = persons_of(before, set(before["clip_ref"].to_pylist()[:1]))
+    gone, landing, upload = refs_with(before, persons), landing_copy(stage, tmp_path), sftp.Drop.upload
+    _lose(stage, "aurora")
+
+    def upload_and_withdraw(drop: sftp.Drop, *given: Any, **options: Any) -> int:
+        start = upload(drop, *given, **options)
+        withdraw(landing, persons, LATER)
+        return start
+
+    monkeypatch.setattr(sftp.Drop, "upload", upload_and_withdraw)
+    make_courier(stage, LATER, CLIP_COURIER_LANDING=str(landing)).deliver_again(AURORA)
+    assert not _refs(_check_again(stage, "aurora", AURORA)) & gone
+    assert recalled_refs(load_settings(stage.environ).root, AURORA) == gone
+
+
+def test_deliver_again_refuses_what_is_not_lost(stage: Stage, make_courier: MakeCourier) -> None:
+    courier = manifested(stage, make_courier)
+    for batch_id in (AURORA, "aurora-20261120-099"):
+        with pytest.raises(NotSentAgain):
+            courier.deliver_again(batch_id)
+    courier.deliver(NIGHT, "aurora")
+    theirs = stage.vendors["aurora"].home / "outbound" / f"{AURORA}.tar.pgp"
+    theirs.write_bytes(b"not ours")
+    with pytest.raises(RemoteConflict):
+        courier.deliver_again(AURORA)
+    assert theirs.read_bytes() == b"not ours"
+
+
 # -- the other side --------------------------------------------------------------------------------------------
 
 
@@ -704,8 +843,7 @@ def test_deliver_when_one_vendor_fails_reaches_the_other(
 
 def test_deliver_without_a_connection_of_one_vendor(stage: Stage, make_courier: MakeCourier) -> None:
     manifested(stage, make_courier)
-    from clip_courier.courier import Courier
-    from clip_courier.settings import credentials_from, load_settings
+    from clip_courier.settings import credentials_from
 
     environ = {name: value for name, value in stage.environ.items() if name != "AIRFLOW_CONN_SFTP_AURORA"}
     courier = Courier(load_settings(environ), lambda name: credentials_from(environ, name), lambda: NOW)

@@ -155,6 +155,7 @@ with Tables() as tables:
     tables.register("rows", pyarrow.dataset.dataset(rows))
 assert rows["n"].to_numpy().sum() == 3
 assert "pandas" not in sys.modules
+assert pa.default_memory_pool().backend_name == "system"
 frame = rows.to_pandas()
 assert type(frame).__module__.startswith("pandas"), type(frame)
 assert pa.array(frame["word"], from_pandas=True).null_count == 1
