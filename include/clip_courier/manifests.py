@@ -213,6 +213,7 @@ def _encoded(rows: pa.Table, vendor: Vendor, given: Cutting) -> tuple[pa.Table, 
                 timed.is_masked,
                 duration_ms=recording.duration_ms,
                 margin_ms=given.beep_margin_ms,
+                late_ms=recording.late_ms,
             )
             sound["silenced"] = [{"start_ms": start, "end_ms": end} for start, end in found.spans]
             flac = audio.to_flac(masking.masked(recording, sound))
