@@ -66,9 +66,10 @@ def spoken(text: str, voice: speech.Voice) -> Recording:
     return Recording(speech.resample(speech.speak(text, voice), RATE)[:, None], RATE)
 
 
-def row(number: int, voice: str, *spans: tuple[int, int]) -> dict[str, object]:
+def row(number: int, voice: str, shown_ms: int, *spans: tuple[int, int]) -> dict[str, object]:
     silenced = [{"start_ms": start, "end_ms": end} for start, end in spans]
-    return {"audio_sha256": None, "silenced": silenced, "sound_key": f"{number:032}", "voice": voice}
+    shown = {"shown_duration_ms": shown_ms, "shown_sample_rate_hz": RATE, "shown_channels": 1}
+    return {"audio_sha256": None, "silenced": silenced, "sound_key": f"{number:032}", "voice": voice, **shown}
 
 
 def bench_speed(clips: int) -> None:
@@ -88,12 +89,12 @@ def bench_speed(clips: int) -> None:
     measured("decode AAC in MP4, each in a process of its own", many, lambda: by_ffmpeg(packed))
     measured("  the same by PyAV alone, in this process", many, lambda: [by_pyav(file) for file in packed])
     measured("encode FLAC, with its gate", many, lambda: [audio.to_flac(one) for one in many])
-    natural = [row(n, masking.NATURAL, (500, 1500)) for n in range(clips)]
+    natural = [row(n, masking.NATURAL, one.duration_ms, (500, 1500)) for n, one in enumerate(many)]
     measured(
         "a tone of one second, and grain", many, lambda: [masking.masked(*p) for p in zip(many, natural, strict=True)]
     )
     measured("all of it, as it leaves", many, lambda: [masking.leaving(*p) for p in zip(files, natural, strict=True)])
-    veiled = [row(n, masking.DISGUISED, (500, 1500)) for n in range(clips)]
+    veiled = [row(n, masking.DISGUISED, one.duration_ms, (500, 1500)) for n, one in enumerate(many)]
     few = slice(0, max(1, clips // 10))
     measured(
         "all of it, with a disguise",

@@ -76,9 +76,10 @@ def make_world(folder: Path, mib: int, clips: int, keys: dict[str, KeyPair]) -> 
         path = folder / "landing" / "audio" / f"{n}.wav"
         sf.write(path, sound[n * 16 : n * 16 + frames], RATE_HZ, subtype="PCM_16")
         beep = [{"start_ms": 500, "end_ms": 1000}]
-        how = {"audio_sha256": None, "silenced": beep, "sound_key": ref, "voice": masking.NATURAL}
-        digest = hashlib.sha256(masking.leaving(path.read_bytes(), how)).hexdigest()
         name, ms = f"audio/{ref}.flac", round(frames * 1000 / RATE_HZ)
+        shown = masking.Shown(ms, RATE_HZ, 1)._asdict()
+        how = {"audio_sha256": None, "silenced": beep, "sound_key": ref, "voice": masking.NATURAL, **shown}
+        digest = hashlib.sha256(masking.leaving(path.read_bytes(), how)).hexdigest()
         rows.append([ref, ["s"], "en", "p", "2026-W47", ms, RATE_HZ, 1, name, digest, None])
         private.append({"clip_ref": ref, "audio_uri": f"{n}.wav", "flac_sha256": digest, "country": "US", **how})
     root = Root(folder / "var", str(folder / "landing"))

@@ -250,7 +250,8 @@ def test_what_leaves_keeps_no_tag(tagged: Callable[[], bytes], voice: str) -> No
     source = tagged()
     assert CANARY in source
     recording = audio.decode(source)
-    row = {"audio_sha256": None, "silenced": [], "sound_key": "k" * 32, "voice": voice}
+    shown = masking.Shown(recording.duration_ms, recording.sample_rate_hz, recording.channels)
+    row = {"audio_sha256": None, "silenced": [], "sound_key": "k" * 32, "voice": voice, **shown._asdict()}
     for flac in (audio.to_flac(recording), masking.leaving(source, row)):
         assert not [form for form in forms_of(TEXT) if form in flac]
         # Nothing that is not the sound: one block that describes it, and then its frames.
