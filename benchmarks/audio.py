@@ -6,7 +6,7 @@ How well a disguised voice is understood is told by a recogniser that is none of
 and language model as they come), how well it is known again by the distance of cepstral features (Davis and Mermelstein
 1980) between recordings: the equal error rate, at which as many strangers are taken for the speaker as the speaker for
 a stranger; 50 % is chance. The voices are those of the demo's synthesiser; --speech names a folder with recordings of
-real people, each `NAME.wav` beside `NAME.txt`. CPU seconds are of this process.
+real people, each `NAME.wav` beside `NAME.txt`. CPU seconds are of this process and of those that decode for it.
 """
 
 import argparse
@@ -17,12 +17,13 @@ import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import av
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
 import soundfile as sf
 
-from clip_courier import audio, masking
+from clip_courier import audio, ffmpeg, masking
 from clip_courier.audio import Recording
 from clip_courier.normalisation import normalise
 from clip_courier.scoring import word_errors
@@ -43,8 +44,9 @@ Floats = npt.NDArray[np.float64]
 
 
 def cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+    """Of this process and of those that it started and that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def measured(what: str, recordings: Sequence[Recording], work: Callable[[], object]) -> None:
@@ -64,9 +66,10 @@ def spoken(text: str, voice: speech.Voice) -> Recording:
     return Recording(speech.resample(speech.speak(text, voice), RATE)[:, None], RATE)
 
 
-def row(number: int, voice: str, *spans: tuple[int, int]) -> dict[str, object]:
+def row(number: int, voice: str, shown_ms: int, *spans: tuple[int, int]) -> dict[str, object]:
     silenced = [{"start_ms": start, "end_ms": end} for start, end in spans]
-    return {"audio_sha256": None, "silenced": silenced, "sound_key": f"{number:032}", "voice": voice}
+    shown = {"shown_duration_ms": shown_ms, "shown_sample_rate_hz": RATE, "shown_channels": 1}
+    return {"audio_sha256": None, "silenced": silenced, "sound_key": f"{number:032}", "voice": voice, **shown}
 
 
 def bench_speed(clips: int) -> None:
@@ -81,13 +84,17 @@ def bench_speed(clips: int) -> None:
     print(f"{clips:,} recordings of {length:.1f} s on average, 16 kHz, one channel; of one CPU second:")
     files = [raw[n % len(raw)] for n in range(clips)]
     measured("decode WAV", many, lambda: [audio.decode(file) for file in files])
+    aac = [as_aac(one) for one in some]
+    packed = [aac[n % len(aac)] for n in range(clips)]
+    measured("decode AAC in MP4, each in a process of its own", many, lambda: by_ffmpeg(packed))
+    measured("  the same by PyAV alone, in this process", many, lambda: [by_pyav(file) for file in packed])
     measured("encode FLAC, with its gate", many, lambda: [audio.to_flac(one) for one in many])
-    natural = [row(n, masking.NATURAL, (500, 1500)) for n in range(clips)]
+    natural = [row(n, masking.NATURAL, one.duration_ms, (500, 1500)) for n, one in enumerate(many)]
     measured(
         "a tone of one second, and grain", many, lambda: [masking.masked(*p) for p in zip(many, natural, strict=True)]
     )
     measured("all of it, as it leaves", many, lambda: [masking.leaving(*p) for p in zip(files, natural, strict=True)])
-    veiled = [row(n, masking.DISGUISED, (500, 1500)) for n in range(clips)]
+    veiled = [row(n, masking.DISGUISED, one.duration_ms, (500, 1500)) for n, one in enumerate(many)]
     few = slice(0, max(1, clips // 10))
     measured(
         "all of it, with a disguise",
@@ -101,6 +108,31 @@ def bench_speed(clips: int) -> None:
     peak = tracemalloc.get_traced_memory()[1] / 2**20
     tracemalloc.stop()
     print(f"  a disguise of {len(long.samples) / RATE:.0f} s in one piece takes {peak:.0f} MiB")
+
+
+def as_aac(one: Recording) -> bytes:
+    memory = io.BytesIO()
+    with av.open(memory, "w", format="mp4") as file:
+        stream = file.add_stream("aac", rate=one.sample_rate_hz, layout="mono")
+        frame = av.AudioFrame.from_ndarray(one.samples.reshape(1, -1), format="s16", layout="mono")
+        frame.sample_rate, frame.pts = one.sample_rate_hz, 0
+        file.mux([*stream.encode(frame), *stream.encode(None)])
+    return memory.getvalue()
+
+
+def by_ffmpeg(files: Sequence[bytes]) -> None:
+    for file in files:
+        audio.decode(file)
+    # Its processor time is ours when it has ended.
+    ffmpeg._stop_all()
+    ffmpeg._idle.clear()
+
+
+def by_pyav(file: bytes) -> npt.NDArray[np.int16]:
+    with av.open(io.BytesIO(file)) as container:
+        to_int16 = av.AudioResampler(format="s16")
+        parts = [part.to_ndarray() for frame in container.decode(audio=0) for part in to_int16.resample(frame)]
+        return np.concatenate(parts, axis=1).T
 
 
 def find(number: int) -> object:

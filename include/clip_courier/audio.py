@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile as sf
 
+from clip_courier import ffmpeg
 from clip_courier.errors import AudioUnusable
 
 _INTEGER_SUBTYPES = frozenset({"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "ULAW", "ALAW"})
@@ -19,24 +20,23 @@ _STREAMINFO, _PADDING, _SEEKTABLE, _LAST = 0, 1, 3, 0x80
 _STREAMINFO_BYTES, _SEEK_POINT_BYTES = 34, 18
 # What the largest file that is fetched could hold without compression; a few kilobytes of FLAC can claim hours.
 _MAX_SAMPLES = 128 * 1024 * 1024
-# How the containers begin that are not taken: at which byte, with what.
-_UNSUPPORTED = (
-    (4, b"ftyp"),
-    (0, b"\x1aE\xdf\xa3"),
-    (0, b"0&\xb2u\x8ef\xcf\x11"),
-    (0, b"ADIF"),
-    *((0, bytes([0xFF, second])) for second in (0xF0, 0xF1, 0xF8, 0xF9)),
-)
+# How the containers begin that are not taken: ASF with WMA, and AAC that says its form once and never again.
+_UNSUPPORTED = (b"0&\xb2u\x8ef\xcf\x11", b"ADIF")
 # Written by who did not know how long it would be; there is nothing to compare with.
 _UNKNOWN_LENGTH_BYTES = 0x7FFF0000
 
 
 @dataclass(frozen=True)
 class Recording:
-    """Decoded sound: int16 samples of shape (frames, channels)."""
+    """Decoded sound: int16 samples of shape (frames, channels).
+
+    `late_ms`: up to so much later than its clock says a word may be heard, because the file does not say how much of
+    its beginning the encoder added.
+    """
 
     samples: npt.NDArray[np.int16]
     sample_rate_hz: int
+    late_ms: int = 0
 
     @property
     def duration_ms(self) -> int:
@@ -48,20 +48,36 @@ class Recording:
 
 
 def decode(raw: bytes, sha256: str | None = None) -> Recording:
-    """Decode WAV, FLAC, Ogg, Opus, MP3 or AIFF to 16-bit samples, in memory.
+    """Decode a file to 16-bit samples, in memory: WAV, FLAC, Ogg, Opus, MP3 or AIFF, or what `ffmpeg` takes.
 
-    MP4 and M4A, Matroska and WebM, ASF and WMA, raw AAC are not taken: a decoder for them is a library with
-    hundreds of others in it, which would read what anybody recorded.
+    What it is its first bytes say, never a name.
 
     Raises:
         AudioUnusable: `audio_hash_mismatch` when `sha256` (hex) is given and differs, `audio_corrupt` when the bytes do
-            not decode to the end, `audio_unsupported` when they are of a kind that we have no decoder for,
+            not decode to the end, `audio_unsupported` when they are of a kind that is not decoded,
             `audio_too_large`, `audio_empty` when there is no sound in them.
+        MachineFailed: the process for MP4 and the like does not start.
     """
     if sha256 is not None and hashlib.sha256(raw).hexdigest() != sha256.strip().lower():
         raise AudioUnusable("audio_hash_mismatch", "a recording is not the one that its row describes")
-    if any(raw[place:].startswith(mark) for place, mark in _UNSUPPORTED):
+    if raw.startswith(_UNSUPPORTED):
         raise AudioUnusable("audio_unsupported", "a recording is in a container that is not taken")
+    kind = ffmpeg.kind_of(raw)
+    recording = _by_ffmpeg(raw, kind) if kind else _by_libsndfile(raw)
+    if recording.channels > _FLAC_MAX_CHANNELS:
+        raise AudioUnusable("audio_corrupt", "a recording has more channels than FLAC can hold")
+    if len(recording.samples) == 0:
+        raise AudioUnusable("audio_empty", "a recording holds no sound")
+    return recording
+
+
+def _by_ffmpeg(raw: bytes, kind: str) -> Recording:
+    sound = ffmpeg.decode(raw, kind, _MAX_SAMPLES)
+    samples = np.frombuffer(sound.samples, "<i2").astype(np.int16, copy=False).reshape(-1, sound.channels)
+    return Recording(samples, sound.sample_rate_hz, -(-sound.late * 1000 // sound.sample_rate_hz))
+
+
+def _by_libsndfile(raw: bytes) -> Recording:
     try:
         with sf.SoundFile(io.BytesIO(raw)) as stream:
             expected, rate = stream.frames, stream.samplerate
@@ -78,10 +94,6 @@ def decode(raw: bytes, sha256: str | None = None) -> Recording:
         raise AudioUnusable("audio_corrupt", "a recording cannot be decoded") from None
     if len(samples) != expected or _is_cut_short(raw):
         raise AudioUnusable("audio_corrupt", "a recording ends before its header says")
-    if samples.shape[1] > _FLAC_MAX_CHANNELS:
-        raise AudioUnusable("audio_corrupt", "a recording has more channels than FLAC can hold")
-    if len(samples) == 0:
-        raise AudioUnusable("audio_empty", "a recording holds no sound")
     return Recording(samples, rate)
 
 

@@ -17,8 +17,8 @@ from clip_courier.tables import Tables
 
 # What the gate reads of the crosswalk's rows.
 _LEAVES = [
-    *("clip_ref", "speaker_refs", "shown_locale", "shown_product", "shown_week"),
-    *("duration_ms", "sample_rate_hz", "channels", "flac_sha256", "shown_hypotheses"),
+    *("clip_ref", "speaker_refs", "shown_locale", "shown_product", "shown_week", "shown_duration_ms"),
+    *("shown_sample_rate_hz", "shown_channels", "flac_sha256", "shown_hypotheses"),
 ]
 _INSTANT = pa.timestamp("us", tz="UTC")
 WITHHELD = pa.schema([("clip_key", pa.string()), ("reason", pa.string())])

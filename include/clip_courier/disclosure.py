@@ -8,23 +8,25 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from clip_courier import groups, linkage, redaction
+from clip_courier import groups, linkage, masking, redaction
 from clip_courier.batch_files import read_crosswalk, rows_except
-from clip_courier.errors import CrosswalkMissing, LinkageTooHigh
-from clip_courier.groups import BEFORE, Limits, Smallest
+from clip_courier.errors import AudioUnusable, CrosswalkMissing, LinkageTooHigh
+from clip_courier.groups import BEFORE, SHOWN, Limits, Smallest
 from clip_courier.ledger import CANCELLED, WITH_VENDOR, Batch, Ledger
 from clip_courier.linkage import ATTACKED
-from clip_courier.model import Manifest, NightFolder, Refusals, Root, batch_id_of
+from clip_courier.model import Manifest, NightFolder, Progress, Refusals, Root, batch_id_of
 from clip_courier.settings import Disclosure
 
 log = logging.getLogger("clip_courier")
@@ -32,6 +34,13 @@ log = logging.getLogger("clip_courier")
 SMALL_GROUP: Final = "small_group"
 # A clip shows nothing finer than a year, so what lies further back can share nothing with it.
 _LOOKED_BACK: Final = timedelta(days=400)
+# What is shown of the sound, and what of it was recorded; an older crosswalk has `duration_ms` alone.
+_SOUND: Final = {
+    "shown_duration_ms": "sound_ms",
+    "shown_sample_rate_hz": "sample_rate_hz",
+    "shown_channels": "channels",
+}
+_RECORDED: Final = ("duration_ms", "sample_rate_hz", "channels")
 _MASK: Final = re.compile("‹([A-Z_]+)›")
 _RULES: Final = ("groups.py", "linkage.py", *("sql/manifest.sql", "sql/linkage.sql", "sql/groups_*.sql"))
 
@@ -49,7 +58,7 @@ class Gate:
     @property
     def limits(self) -> Limits:
         policy = self.policy
-        return Limits(policy.k, policy.duration_bounds_ms, policy.count_sound == "always")
+        return Limits(policy.k, policy.duration_bounds_ms, policy.padded_bounds_ms)
 
 
 def grouped(
@@ -62,6 +71,9 @@ def grouped(
     long as their groups are large enough, and never show anything finer.
     """
     before = BEFORE.empty_table()
+    if "rung" in private.column_names and not set(SHOWN.names) <= set(private.column_names):
+        # Cut by a version that did not say what is shown of the sound: nobody can say what groups these are of.
+        return private.slice(0, 0), Smallest(None, None)
     if "rung" in private.column_names:
         least = groups.smallest(private, before, gate.limits)
         if (least.persons or 0) < gate.limits.k and private.num_rows:
@@ -96,6 +108,7 @@ def _before(folder: NightFolder, batch_id: str | None, vendor: str, short: pa.Ta
         rows = _read(batch, gate)
         if rows is None or _epoch(rows) is None or _epoch(rows) != epoch:
             continue
+        rows = _as_shown(rows)
         parts.append(rows.filter(pc.is_in(_language(rows["locale"]), languages)))
     if not any(part.num_rows for part in parts):
         return BEFORE.empty_table()
@@ -103,6 +116,53 @@ def _before(folder: NightFolder, batch_id: str | None, vendor: str, short: pa.Ta
     rows = rows_except(rows, "clip_ref", gate.recalled()["clip_ref"].combine_chunks())
     rows = rows_except(rows, "clip_ref", pa.array(list(gate.refusals(rows)), pa.string()))
     return rows.select(BEFORE.names).cast(BEFORE)
+
+
+def sounding(
+    rows: pa.Table, before: pa.Table | None, fetch: Callable[[str], bytes], progress: Progress
+) -> tuple[pa.Table, dict[str, str]]:
+    """The rows with hash and size of what their recordings become by it; reasons by ref where one cannot be had.
+
+    Args:
+        rows: of the crosswalk, with hash and size of what `before` shows; without it, of what was recorded.
+        fetch: a recording of landing, by its address.
+    """
+    known = rows
+    if before is not None:
+        known = before.take(pc.index_in(rows["clip_ref"], before["clip_ref"].combine_chunks()))
+    is_other = np.zeros(rows.num_rows, bool)
+    for shown, recorded in _SOUND.items():
+        was = known[recorded if before is None else shown]
+        is_other |= pc.not_equal(rows[shown], was).to_numpy()
+    asked = rows.filter(pa.array(is_other)).select(["clip_ref", *masking.OF_SOUND]).to_pylist()
+
+    def encode(row: Mapping[str, Any]) -> tuple[str, str | None, int]:
+        try:
+            flac = masking.leaving(fetch(row["audio_uri"]), row)
+        except AudioUnusable as unusable:
+            return unusable.reason, None, 0
+        return "", sha256(flac).hexdigest(), len(flac)
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        found = []
+        for done, one in enumerate(pool.map(encode, asked), start=1):
+            found.append(one)
+            progress("encoding what is shown coarser", done, len(asked))
+    for name, place in (("flac_sha256", 1), ("flac_bytes", 2)):
+        values = pa.array([one[place] for one in found], rows.schema.field(name).type)
+        changed = pc.replace_with_mask(rows[name].combine_chunks(), pa.array(is_other), values)
+        rows = rows.set_column(rows.column_names.index(name), name, changed)
+    refused = {row["clip_ref"]: reason for row, (reason, *_) in zip(asked, found, strict=True) if reason}
+    return rows_except(rows, "clip_ref", pa.array(list(refused), pa.string())), refused
+
+
+def _as_shown(rows: pa.Table) -> pa.Table:
+    """With what a batch that an older version cut shows of its sound: what was recorded."""
+    for shown, recorded in _SOUND.items():
+        if shown not in rows.column_names:
+            kind = SHOWN.field(shown).type
+            rows = rows.append_column(shown, rows["duration_ms" if recorded == "sound_ms" else recorded].cast(kind))
+    return rows
 
 
 def _read(batch: Batch, gate: Gate, columns: list[str] | None = None) -> pa.Table | None:
@@ -140,13 +200,13 @@ def attacked(folder: NightFolder, batch_id: str, vendor: str, private: pa.Table,
     languages = pc.unique(_language(private["shown_locale"]))
     parts, unread = [ATTACKED.empty_table()], 0
     for batch in _batches(folder, batch_id, gate):
-        rows = _read(batch, gate, [*ATTACKED.names, "epoch"])
+        rows = _read(batch, gate, [*ATTACKED.names, *_RECORDED, "epoch"])
         if rows is None or "shown_week" not in rows.column_names:
             unread += 1
         # Within an epoch a vendor knows its speakers by their refs, and is meant to.
         elif batch.vendor != vendor or _epoch(rows) != _epoch(private):
             rows = rows.filter(pc.is_in(_language(rows["shown_locale"]), languages))
-            parts.append(rows.select(ATTACKED.names).cast(ATTACKED))
+            parts.append(_as_shown(rows).select(ATTACKED.names).cast(ATTACKED))
     found = replace(linkage.attack(private, pa.concat_tables(parts)), unread_batches=unread)
     if found.at_least > gate.policy.max_linkage:
         raise LinkageTooHigh(
@@ -179,6 +239,7 @@ def evidence(
         "suppressed": {SMALL_GROUP: left_out.pop(SMALL_GROUP, 0)},
         "withheld": sum(left_out.values()),
         "generalised": groups.rung_counts(private["rung"]),
+        "sound": _altered(private),
         "k": gate.policy.k,
         "smallest_group": least.persons,
         "smallest_group_clips": least.clips,
@@ -193,6 +254,19 @@ def left_out_of(folder: NightFolder, batch_id: str) -> dict[str, int]:
     """How many clips were taken out of a batch, by reason."""
     path = folder.withheld(batch_id)
     return dict(sorted(Counter(pq.read_table(path)["reason"].to_pylist()).items())) if path.exists() else {}
+
+
+def _altered(private: pa.Table) -> dict[str, int]:
+    """Of how many clips the sound was made another one than was recorded, so that more are alike."""
+    is_other = {shown: pc.not_equal(private[shown], private[recorded]) for shown, recorded in _SOUND.items()}
+    return {
+        name: pc.sum(is_other[shown]).as_py() or 0
+        for name, shown in (
+            ("mixed", "shown_channels"),
+            ("resampled", "shown_sample_rate_hz"),
+            ("padded", "shown_duration_ms"),
+        )
+    }
 
 
 def _masks(manifest: Manifest) -> dict[str, int]:

@@ -2,8 +2,9 @@
 
 A group is what shows the same locale, product, week, bucket of duration, sample rate and channels. It counts its
 distinct persons, every participant, also those of what the vendor has from earlier. A clip whose group has fewer than k
-climbs a ladder of coarser values until it finds one; a clip that finds none is left out. docs/disclosure.md says what
-each rung costs and why it is done clip by clip (local recoding).
+climbs a ladder of coarser values until it finds one; a clip that finds none is left out. What it shows of its sound is
+what its sound becomes (masking.py). docs/disclosure.md says what each rung costs and why it is done clip by clip (local
+recoding).
 
 Sources: k-anonymity, Sweeney 2002 (doi:10.1142/S0218488502001648); local recoding, Xu et al. 2006
 (doi:10.1145/1150402.1150504).
@@ -12,53 +13,58 @@ Sources: k-anonymity, Sweeney 2002 (doi:10.1142/S0218488502001648); local recodi
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 
 from clip_courier.tables import Tables
 
-# What a clip shows on each rung beside the one before. On the second, nothing changes: sound tells its own length, rate
-# and channels, and is not altered; from there on they are not counted.
-RUNGS: Final = ("as_recorded", "sound_not_counted", "four_weeks", "year", "any_product", "language")
-_SOUND_NOT_COUNTED, _FOUR_WEEKS = RUNGS.index("sound_not_counted"), RUNGS.index("four_weeks")
+# What a clip shows on each rung beside the one before is in sql/groups_ladder.sql; the order is that of what a
+# transcriber loses.
+RUNGS: Final = (
+    "as_recorded",
+    "four_weeks",
+    "year",
+    "common_sound",
+    "any_product",
+    "padded",
+    "language",
+    "narrow_band",
+)
 
-SHOWN: Final = pa.schema(
-    [
-        ("rung", pa.int8()),
-        ("shown_locale", pa.string()),
-        ("shown_product", pa.string()),
-        ("shown_week", pa.string()),
-    ]
+_SHOWN: Final = (
+    ("shown_locale", pa.string()),
+    ("shown_product", pa.string()),
+    ("shown_week", pa.string()),
+    ("shown_duration_ms", pa.int32()),
+    ("shown_sample_rate_hz", pa.int32()),
+    ("shown_channels", pa.int8()),
 )
+SHOWN: Final = pa.schema([("rung", pa.int8()), *_SHOWN])
 # What the vendor has from earlier.
-BEFORE: Final = pa.schema(
-    [
-        ("person_ids", pa.list_(pa.string())),
-        ("shown_locale", pa.string()),
-        ("shown_product", pa.string()),
-        ("shown_week", pa.string()),
-        ("duration_ms", pa.int32()),
-        ("sample_rate_hz", pa.int32()),
-        ("channels", pa.int8()),
-    ]
-)
+BEFORE: Final = pa.schema([("person_ids", pa.list_(pa.string())), *_SHOWN])
 _COUNTED: Final = (
     *("clip_ref", "person_ids", "locale", "product", "recorded_at"),
-    *("duration_ms", "sample_rate_hz", "channels", "rung"),
+    *("sound_ms", "sample_rate_hz", "channels", "rung"),
 )
 
 
 @dataclass(frozen=True)
 class Limits:
-    """`k` distinct persons. `duration_bounds_ms`: where buckets of duration end, ascending.
+    """`k` distinct persons. `duration_bounds_ms`: where the buckets end that durations are counted in, ascending.
 
-    With `is_sound_always_counted` no clip may stand on the rung where sound does not count.
+    `padded_bounds_ms`: where the coarser ones end, whose end a recording is made as long as: the last ms before.
     """
 
     k: int
     duration_bounds_ms: Sequence[int]
-    is_sound_always_counted: bool = False
+    padded_bounds_ms: Sequence[int]
+
+    def teach(self, tables: Tables) -> None:
+        """What the statements call by name."""
+        tables.macro("bucket", ["ms"], " + ".join(["0", *(f"(ms >= {b})::INTEGER" for b in self.duration_bounds_ms)]))
+        ends = "".join(f" WHEN ms < {bound} THEN {bound - 1}" for bound in self.padded_bounds_ms)
+        tables.macro("padded", ["ms"], f"(CASE{ends} END)::INTEGER")
 
 
 @dataclass(frozen=True)
@@ -87,35 +93,32 @@ def group(rows: pa.Table, before: pa.Table, limits: Limits) -> pa.Table:
     """
     if "rung" not in rows.column_names:
         rows = rows.append_column("rung", pa.nulls(rows.num_rows, pa.int8()))
-    always = limits.is_sound_always_counted
-    values: dict[str, Any] = {"k": limits.k, "bounds": list(limits.duration_bounds_ms)}
     with Tables() as tables:
+        limits.teach(tables)
         tables.register("batch", rows.select(list(_COUNTED)))
         tables.register("before", before.select(BEFORE.names))
         for statement in ("groups_ladder", "groups_clip", "groups_held"):
-            tables.run(statement, values)
+            tables.run(statement)
         for rung in range(len(RUNGS)):
-            if rung == _SOUND_NOT_COUNTED and always:
-                continue
-            _climb(tables, {**values, "rung": rung, "by_sound": always or rung < _SOUND_NOT_COUNTED})
+            _climb(tables, {"k": limits.k, "rung": rung})
             if not tables.run("groups_waiting")["clips"][0].as_py():
                 break
         return tables.run("groups_found").cast(pa.schema([("clip_ref", pa.string()), *SHOWN]))
 
 
-def _climb(tables: Tables, values: Mapping[str, Any]) -> None:
+def _climb(tables: Tables, values: Mapping[str, int]) -> None:
     """One rung: whose group is large enough stays; one that is not is filled up from those beneath it."""
     statements = ["groups_climb", "groups_size", "groups_settle"]
-    if values["rung"] >= _FOUR_WEEKS:
+    if values["rung"]:
         statements += ["groups_joined", "groups_join"]
     for statement in statements:
         tables.run(statement, values)
 
 
 def smallest(rows: pa.Table, before: pa.Table, limits: Limits) -> Smallest:
-    """Of what the rows show by now: columns of BEFORE, and `rung`."""
+    """Of what the rows show by now; both have the columns of BEFORE."""
     with Tables() as tables:
-        tables.register("batch", rows.select([*BEFORE.names, "rung"]))
+        limits.teach(tables)
+        tables.register("batch", rows.select(BEFORE.names))
         tables.register("before", before.select(BEFORE.names))
-        values = {"bounds": list(limits.duration_bounds_ms), "by_sound": limits.is_sound_always_counted}
-        return Smallest(**tables.run("groups_smallest", values).to_pylist()[0])
+        return Smallest(**tables.run("groups_smallest").to_pylist()[0])

@@ -24,9 +24,9 @@ ATTACKED: Final = pa.schema(
         ("shown_locale", pa.string()),
         ("shown_product", pa.string()),
         ("shown_week", pa.string()),
-        ("duration_ms", pa.int32()),
-        ("sample_rate_hz", pa.int32()),
-        ("channels", pa.int8()),
+        ("shown_duration_ms", pa.int32()),
+        ("shown_sample_rate_hz", pa.int32()),
+        ("shown_channels", pa.int8()),
     ]
 )
 _CHANCE: Final = "language"

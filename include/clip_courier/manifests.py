@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from clip_courier import audio, masking
 from clip_courier.assignment import LEFT_OUT, assign
 from clip_courier.batch_files import manifest_of, read_crosswalk, read_own, rows_except
-from clip_courier.disclosure import SMALL_GROUP, Gate, grouped
+from clip_courier.disclosure import SMALL_GROUP, Gate, grouped, sounding
 from clip_courier.errors import AudioUnusable, GateClosed
 from clip_courier.groups import SHOWN, rung_counts
 from clip_courier.landing import Landing
@@ -34,8 +34,9 @@ from clip_courier.silences import Said, silences, words_of
 # Room in a sealed batch for what is not a clip: the tar's end and its padding to records of 10 KiB, header and README,
 # Parquet's footer, and what OpenPGP puts around it all.
 _OVERHEAD_BYTES = 32 * 1024
-# A tar member's header and padding, its line in the header, and the fields of its row whose length does not vary.
-_OVERHEAD_PER_CLIP_BYTES = 1024 + 128 + 512
+# A tar member's header and padding, its line in the header, the fields of its row whose length does not vary, and half
+# a minute of silence that sealing may have to add.
+_OVERHEAD_PER_CLIP_BYTES = 1024 + 128 + 512 + 2048
 # OpenPGP cuts a stream into parts, each with its length before it, once for the literal and once for the encrypted
 # packet; gpg's parts have 8 KiB (RFC 4880 §4.2.2.4 demands at least 512 bytes of the first).
 _BYTES_PER_PART_LENGTH = 1024
@@ -46,6 +47,8 @@ _SOUND = pa.schema(
         ("sound_key", pa.string()),
         ("voice", pa.string()),
         ("silenced", pa.list_(pa.struct([("start_ms", pa.int32()), ("end_ms", pa.int32())]))),
+        # How long the recording is, whatever its row says.
+        ("sound_ms", pa.int32()),
         ("audible_hypotheses", _HYPOTHESES),
         ("flac_sha256", pa.string()),
         ("flac_bytes", pa.int64()),
@@ -151,13 +154,16 @@ def _cut_for(
     begun = len(given.ledger.batches(vendor=vendor.name, night=folder.night))
     private, alone = _grouped(private, vendor, folder, given, outcome) if private.num_rows else (private, [])
     refused += alone
+    if private.num_rows:
+        private, unfit = _sounding(private, vendor, given)
+        refused += unfit
     for sequence, clips in enumerate(_by_size(private, vendor.batch_max_bytes), start=begun + 1):
         batch_id = batch_id_of(vendor.name, folder.night, sequence)
         part = clips.drop_columns(["room_bytes"])
         part = part.append_column("batch_id", pa.array([batch_id] * part.num_rows, pa.string()))
         write_parquet(part, folder.crosswalk(batch_id))
         write_parquet(manifest_of(batch_id, vendor.name, folder, part).rows, folder.manifest(batch_id))
-        audio_ms = sum(part["duration_ms"].to_pylist())
+        audio_ms = sum(part["shown_duration_ms"].to_pylist())
         batch = Batch(batch_id, vendor.name, folder.night.isoformat(), MANIFESTED, part.num_rows, audio_ms)
         given.ledger.add_batch(batch, now)
     write_parquet(pa.Table.from_pylist(refused, LEFT_OUT), folder.left_out(vendor.name))
@@ -213,8 +219,10 @@ def _encoded(rows: pa.Table, vendor: Vendor, given: Cutting) -> tuple[pa.Table, 
                 timed.is_masked,
                 duration_ms=recording.duration_ms,
                 margin_ms=given.beep_margin_ms,
+                late_ms=recording.late_ms,
             )
             sound["silenced"] = [{"start_ms": start, "end_ms": end} for start, end in found.spans]
+            sound["sound_ms"] = recording.duration_ms
             flac = audio.to_flac(masking.masked(recording, sound))
         except AudioUnusable as unusable:
             return {"reason": unusable.reason}
@@ -293,16 +301,23 @@ def _with_refs(rows: pa.Table, vendor: Vendor, given: Cutting) -> tuple[pa.Table
         "speaker_key": pa.array([min(key_of[p] for p in ids) for ids in persons], pa.string()),
         "speaker_keys": pa.array([sorted(key_of[p] for p in ids) for ids in persons], pa.list_(pa.string())),
         "shown_hypotheses": pa.array(shown, _HYPOTHESES),
-        "room_bytes": pa.array(map(_room, rows["flac_bytes"].to_pylist(), persons, shown), pa.int64()),
     }
     for name, column in added.items():
         rows = rows.append_column(name, column)
+    rows, refused = _fitting(rows, vendor)
+    return rows.sort_by("clip_ref"), refused
+
+
+def _fitting(rows: pa.Table, vendor: Vendor) -> tuple[pa.Table, list[dict[str, str]]]:
+    """The rows with the room that each takes in a batch, without those that fit into none."""
+    columns = (rows[name].to_pylist() for name in ("flac_bytes", "person_ids", "shown_hypotheses"))
+    rows = rows.append_column("room_bytes", pa.array(map(_room, *columns), pa.int64()))
     fits = pc.less_equal(rows["room_bytes"], vendor.batch_max_bytes - _OVERHEAD_BYTES)
     refused = [
         {"clip_key": key, "vendor": vendor.name, "reason": "larger_than_a_batch"}
         for key in rows.filter(pc.invert(fits))["clip_key"].to_pylist()
     ]
-    return rows.filter(fits).sort_by("clip_ref"), refused
+    return rows.filter(fits), refused
 
 
 def _grouped(
@@ -328,6 +343,18 @@ def _grouped(
         for key in rows.filter(is_alone)["clip_key"].to_pylist()
     ]
     return rows.filter(pc.invert(is_alone)), refused
+
+
+def _sounding(rows: pa.Table, vendor: Vendor, given: Cutting) -> tuple[pa.Table, list[dict[str, str]]]:
+    """The rows whose recordings are made what their group shows, with the room that they take then."""
+    known, unusable = sounding(rows, None, given.landing.audio, given.progress)
+    refused = [
+        {"clip_key": key, "vendor": vendor.name, "reason": unusable[ref]}
+        for key, ref in zip(*(rows[name].to_pylist() for name in ("clip_key", "clip_ref")), strict=True)
+        if ref in unusable
+    ]
+    fitting, too_large = _fitting(known.drop_columns(["room_bytes"]), vendor)
+    return fitting, refused + too_large
 
 
 def _room(flac_bytes: int, person_ids: list[str], shown: list[dict[str, Any]] | None) -> int:

@@ -1,6 +1,6 @@
 """A recording as it leaves for one vendor: without the words that are masked, and no longer the file that landing has.
 
-Three things are done to the samples, each the same on every run:
+Four things are done to the samples, each the same on every run:
 
 * What must not be heard is replaced by a quiet tone. A tone says that a word was taken out here; silence would be taken
   for a pause. Nothing of the original is in it, no fade either: the tone alone swells and fades.
@@ -8,6 +8,9 @@ Three things are done to the samples, each the same on every run:
   J. Patino, N. Tomashenko, M. Todisco, A. Nautsch, N. Evans, "Speaker anonymisation using the McAdams coefficient",
   Interspeech 2021, the second baseline of the VoicePrivacy challenges. It is a disguise and no anonymisation:
   docs/audio.md.
+* What its clip shows of it, it is made (groups.py): one channel, the mean of all; a lower sample rate, by a filter that
+  leaves nothing of what lay above; as long as a bucket of durations, by silence at its end. It is never made shorter,
+  and never given a higher rate, which would say that there is something to be heard up there.
 * Grain: a few hundred samples are moved by the least step there is; which ones, and which way, a key decides. FLAC is
   lossless and its encoder leaves nothing to chance: without this the hash of what leaves could be computed from the
   file in landing, and two vendors could join their copies by it.
@@ -16,7 +19,8 @@ Three things are done to the samples, each the same on every run:
 import functools
 import hashlib
 from collections.abc import Mapping
-from typing import Any, Final
+from math import gcd
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -51,20 +55,36 @@ _LARGEST_ORDER: Final = 32
 _FRAMES: Final = 512
 
 
+class Shown(NamedTuple):
+    """What a clip shows of its sound, by the names of the crosswalk's columns."""
+
+    shown_duration_ms: int
+    shown_sample_rate_hz: int
+    shown_channels: int
+
+
+# What `leaving` reads of a row, and where the recording is.
+OF_SOUND: Final = ("audio_uri", "audio_sha256", "silenced", "sound_key", "voice", *Shown._fields)
+
+
 def leaving(raw: bytes, row: Mapping[str, Any]) -> bytes:
     """A recording's file in landing as the FLAC that leaves; the same bytes for the same row.
 
-    The row has audio_sha256 (hex, null), silenced (list of start_ms and end_ms), sound_key (secret) and voice.
+    The row has audio_sha256 (hex, null), silenced (list of start_ms and end_ms), sound_key (secret), voice, and what is
+    shown: shown_duration_ms, shown_sample_rate_hz, shown_channels.
 
     Raises:
-        AudioUnusable: it cannot be decoded, is another file than the row says, or the row does not say what to silence.
+        AudioUnusable: it cannot be decoded, is another file than the row says, or the row does not say what to silence
+            or how the sound is to be shown.
     """
     recording = audio.decode(raw, row["audio_sha256"])
-    return audio.to_flac(masked(recording, row))
+    # A row that was cut by a version that showed everything as it was recorded does not say how.
+    shown = Shown(*(row.get(name) or 0 for name in Shown._fields))
+    return audio.to_flac(masked(recording, row, shown))
 
 
-def masked(recording: Recording, row: Mapping[str, Any]) -> Recording:
-    """The same for samples: as many as before, at the same rate, in as many channels."""
+def masked(recording: Recording, row: Mapping[str, Any], shown: Shown | None = None) -> Recording:
+    """The same for samples; without `shown` they stay as many as they are."""
     silenced, key, voice = row.get("silenced"), row.get("sound_key"), row.get("voice")
     if silenced is None or not key or voice not in (NATURAL, DISGUISED):
         # Cut by a version that silenced nothing.
@@ -78,7 +98,15 @@ def masked(recording: Recording, row: Mapping[str, Any]) -> Recording:
         samples = disguised(samples, rate, coefficient(key))
     for start, end in places:
         samples[start:end] = _tone(end - start, rate)[:, None]
-    return Recording(_grained(samples, key), rate)
+    if shown is None:
+        return Recording(_grained(samples, key), rate)
+    coarser = _grained(_coarser(Recording(samples, rate), shown), key)
+    missing = 0
+    if shown.shown_duration_ms > recording.duration_ms:
+        missing = max(0, round(shown.shown_duration_ms * shown.shown_sample_rate_hz / 1000) - len(coarser))
+    # Last, and without grain: FLAC has hardly a byte for it.
+    silence = np.zeros((missing, coarser.shape[1]), np.int16)
+    return Recording(np.concatenate([coarser, silence]), shown.shown_sample_rate_hz)
 
 
 def _place(span: Mapping[str, int], rate: int, frames: int) -> tuple[int, int]:
@@ -106,6 +134,28 @@ def _wave(rate: int, frames: int) -> _Floats:
 def _short_wave(rate: int) -> _Floats:
     """What most tones are a part of: sines cost as much as all that is done to a recording otherwise."""
     return _wave(rate, _SHORT)
+def _coarser(recording: Recording, shown: Shown) -> _Samples:
+    """In one channel, at a lower rate, where the row shows so; in nothing more than was recorded."""
+    samples, rate = recording.samples, recording.sample_rate_hz
+    shown_ms, shown_hz, shown_channels = shown
+    if shown_ms < recording.duration_ms or not 0 < shown_hz <= rate or shown_channels not in (1, recording.channels):
+        raise AudioUnusable("audio_changed", "a recording is not what its row shows of it")
+    if shown_channels < recording.channels:
+        samples = np.rint(samples.mean(axis=1, keepdims=True)).astype(np.int16)
+    if shown_hz < rate:
+        samples = _resampled(samples, rate, shown_hz)
+    return samples
+
+
+def _resampled(samples: _Samples, rate: int, to: int) -> _Samples:
+    """By a filter of linear phase, so that every word stays at its time."""
+    # A third of a second to import, which a night without such a clip need not spend.
+    from scipy.signal import resample_poly
+
+    common = gcd(rate, to)
+    moved = resample_poly(samples.astype(np.float64), to // common, rate // common, axis=0, window=("kaiser", 8.0))
+    heard: _Samples = np.clip(np.rint(moved), -32768, 32767).astype(np.int16)
+    return heard
 
 
 def _grained(samples: _Samples, key: str) -> _Samples:

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from clip_courier import masking
 from clip_courier.batch_files import current, manifest_of, rows_except, withhold
-from clip_courier.disclosure import SMALL_GROUP, Gate, attacked, evidence, grouped
+from clip_courier.disclosure import SMALL_GROUP, Gate, attacked, evidence, grouped, sounding
 from clip_courier.errors import (
     AudioUnusable,
     ConnectionLost,
@@ -77,13 +77,13 @@ from clip_courier.sftp import Drop
 
 log = logging.getLogger("clip_courier")
 
-INSTRUCTIONS_VERSION: Final = "2"
+INSTRUCTIONS_VERSION: Final = "3"
 # Recordings are decoded and encoded by threads, a few ahead of the one that is written: libsndfile works outside of
 # the interpreter's lock. More of them would only hold more sound in memory.
 _ENCODERS: Final = 2
 _AHEAD: Final = 3
 # Of the crosswalk; a row without what is to be silenced is not sent.
-_OF_SOUND: Final = ("clip_ref", "audio_uri", "audio_sha256", "flac_sha256", "silenced", "sound_key", "voice")
+_OF_SOUND: Final = ("clip_ref", "flac_sha256", *masking.OF_SOUND)
 _HELD_POLL_S: Final = 0.3
 _KEEPS_ONE_BACK: Final = (
     LeakFound,
@@ -106,7 +106,8 @@ ours) and then returns/<batch_id>.<n>.ready.json with its size_bytes and sha256.
 
 The speakers are pseudonymous. Do not try to find out who they are. A mask such as ‹NAME› stands for a word that was
 taken out of a hypothesis. A quiet tone of 1 kHz stands for words that were taken out of the sound: write [beep] once
-for each tone, whatever you think was said there.
+for each tone, whatever you think was said there. Some recordings were made mono, given a lower sample rate or made
+longer by silence at their end, so that they are like others.
 
 When recalls/<batch_id>.<n>.json.pgp appears, delete the clips of its clip_refs (JSON, signed by us) and answer by its
 delete_by with receipts/<batch_id>.<n>.json.pgp, signed and encrypted like a return, holding the JSON object
@@ -426,10 +427,12 @@ class _Sending:
         if kept.num_rows < private.num_rows:
             refs = set(private["clip_ref"].to_pylist()) - set(kept["clip_ref"].to_pylist())
             raise _Unfit(dict.fromkeys(sorted(refs), SMALL_GROUP))
-        told = {"locale": "shown_locale", "product": "shown_product", "recorded_week": "shown_week"}
-        if all(rows[column].equals(kept[shown]) for column, shown in told.items()):
-            return Manifest(batch_id, vendor, self._folder.night, rows), kept, least
+        kept, unusable = sounding(kept, private, self._given.landing.audio, self._given.progress)
+        if unusable:
+            raise _Unfit(unusable)
         manifest = manifest_of(batch_id, vendor, self._folder, kept)
+        if manifest.rows.equals(rows):
+            return manifest, kept, least
         # The crosswalk first: the manifest is made from it.
         write_parquet(kept, self._folder.crosswalk(batch_id))
         write_parquet(manifest.rows, self._folder.manifest(batch_id))
@@ -445,7 +448,7 @@ class _Sending:
     def _contents(self, rows: pa.Table) -> str:
         """Of what is sealed and for whom: a batch that is not sealed so any more is sealed again."""
         sealed_as = (self._vendor.recipient_fingerprint, self._given.signer_fingerprint, self._vendor.signature)
-        shown = rows.select(["clip_ref", "locale", "product", "recorded_week"]).to_pylist()
+        shown = rows.drop_columns(["speaker_refs", "hypotheses"]).to_pylist()
         return sha256(json.dumps([sealed_as, shown]).encode("ascii")).hexdigest()
 
     def _write_tar(self, sink: BinaryIO, manifest: Manifest, private: pa.Table) -> None:

@@ -233,12 +233,11 @@ class Disclosure(_Strict):
     # A word of a hypothesis leaves only when this many distinct persons said it in the landing window.
     vocabulary_k: Annotated[int, Field(ge=2)] = 5
     # So many distinct persons, at the least, are in every group that a vendor sees.
-    k: Annotated[int, Field(ge=2)] = 2
+    k: Annotated[int, Field(ge=2)] = 3
     # Where buckets of duration end: each clip is counted in one.
     duration_bounds_ms: list[Annotated[int, Field(gt=0)]] = [2_000, 5_000, 10_000, 20_000]
-    # Duration, sample rate and channels are in the sound itself. Counted while a group can be found so, or always: then
-    # a clip whose sound is too rare is left out.
-    count_sound: Literal["while_possible", "always"] = "while_possible"
+    # Where coarser buckets end: what is alone with its length is made as long as its bucket, by silence at its end.
+    padded_bounds_ms: list[Annotated[int, Field(gt=0)]] = [10_000, 30_000]
     # The share of a batch's persons that an attack may link to another vendor's or epoch's, beyond chance.
     max_linkage: Annotated[float, Field(ge=0, le=1)] = 0.1
     # Six months.
@@ -248,8 +247,10 @@ class Disclosure(_Strict):
 
     @model_validator(mode="after")
     def _check_bounds(self) -> Self:
-        if self.duration_bounds_ms != sorted(set(self.duration_bounds_ms)):
-            raise ValueError("`duration_bounds_ms` must ascend")
+        for name in ("duration_bounds_ms", "padded_bounds_ms"):
+            bounds = getattr(self, name)
+            if bounds != sorted(set(bounds)):
+                raise ValueError(f"`{name}` must ascend")
         return self
 
 

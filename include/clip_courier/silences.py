@@ -67,12 +67,14 @@ def silences(
     *,
     duration_ms: int,
     margin_ms: int,
+    late_ms: int = 0,
 ) -> Silences:
     """What to silence of a recording for all of its hypotheses.
 
     Args:
         texts: its hypotheses. timed: landing's `words` (word, start_ms, end_ms). is_masked: of `words_of(timed)`.
         duration_ms: of the recording itself. margin_ms: silenced before and after a masked word.
+        late_ms: by how much later than its time a word may be heard in it.
 
     Raises:
         AudioUnusable: `mask_without_timing`: a masked word has no time, or none that can be true.
@@ -82,7 +84,7 @@ def silences(
     silent = {place for place, is_one in enumerate(is_masked) if is_one}
     for text in texts:
         silent.update(_places(text, keys))
-    spans = list(_spans(known, silent, duration_ms, margin_ms))
+    spans = list(_spans(known, silent, duration_ms, (margin_ms, margin_ms + late_ms)))
     inaudible = {place for place, one in enumerate(known) if place in silent or _is_within(one, spans)}
     return Silences(spans, [_heard(text, keys, inaudible) for text in texts])
 
@@ -127,16 +129,21 @@ def _regions(words: Sequence[str], keys: Sequence[str]) -> Iterator[tuple[int, i
             yield block.a, i1, block.b, j1, True
 
 
-def _spans(known: Sequence[_Timed], silent: set[int], duration_ms: int, margin_ms: int) -> Iterator[tuple[int, int]]:
-    """The pause between two masked words that follow each other is silenced with them: it may hold more of the name."""
+def _spans(
+    known: Sequence[_Timed], silent: set[int], duration_ms: int, margins_ms: tuple[int, int]
+) -> Iterator[tuple[int, int]]:
+    """With a margin before and one after. The pause between two masked words that follow each other is silenced with
+    them: it may hold more of the name.
+    """
+    before_ms, after_ms = margins_ms
     runs: list[tuple[int, int, int]] = []
     for place in sorted(silent):
         start, end = _checked(known, place, duration_ms)
-        while runs and (runs[-1][2] == place - 1 or start - margin_ms <= runs[-1][1] + margin_ms):
+        while runs and (runs[-1][2] == place - 1 or start - before_ms <= runs[-1][1] + after_ms):
             before, after, _ = runs.pop()
             start, end = min(start, before), max(end, after)
         runs.append((start, end, place))
-    yield from ((max(0, start - margin_ms), end + margin_ms) for start, end, _ in runs)
+    yield from ((max(0, start - before_ms), end + after_ms) for start, end, _ in runs)
 
 
 def _checked(known: Sequence[_Timed], place: int, duration_ms: int) -> tuple[int, int]:

@@ -1,11 +1,13 @@
-"""Audio files that say whose they are: WAV, FLAC and Ogg whose tags are full of what must not leave."""
+"""Audio files that say whose they are: WAV, FLAC, Ogg and M4A whose tags are full of what must not leave."""
 
 import io
 import struct
 from collections.abc import Mapping
 
+import av
 import soundfile
 
+from clip_courier import audio
 from clip_courier_demo.speech import Samples
 
 # Which of the RIFF layouts a WAV file gets: tags before the sound, after it, or in a broadcast extension (EBU 3285).
@@ -19,13 +21,16 @@ _CRC_POLYNOMIAL = 0x04C11DB7
 
 
 def encode(samples: Samples, rate_hz: int, container: str, tags: Mapping[str, str], variant: int) -> bytes:
-    """A file of 16-bit samples, shape (frames,) or (frames, 2), in `wav`, `flac` or `ogg` (Vorbis, which is lossy).
+    """A file of 16-bit samples, shape (frames,) or (frames, 2), in `wav`, `flac`, `ogg` (Vorbis) or `m4a`
+    (AAC); the last two are lossy.
 
     `tags` has some of the keys title, artist, comment, copyright, software. The bytes depend on the arguments alone;
     `variant` is any number, and chooses the layout of a WAV file and the serial number of an Ogg stream.
     """
     if container == "wav":
         return _wav(samples, rate_hz, tags, RIFF_LAYOUTS[variant % len(RIFF_LAYOUTS)])
+    if container == "m4a":
+        return _m4a(samples.reshape(len(samples), -1), rate_hz, tags)
     memory = io.BytesIO()
     channels = 1 if samples.ndim == 1 else samples.shape[1]
     subtype = "PCM_16" if container == "flac" else "VORBIS"
@@ -38,6 +43,9 @@ def encode(samples: Samples, rate_hz: int, container: str, tags: Mapping[str, st
 
 def decode(data: bytes) -> Samples:
     """The 16-bit samples of a file, frames first."""
+    if data[4:8] == b"ftyp":
+        recording = audio.decode(data)
+        return recording.samples[:, 0] if recording.channels == 1 else recording.samples
     samples: Samples = soundfile.read(io.BytesIO(data), dtype="int16")[0]
     return samples
 
@@ -53,6 +61,19 @@ def _wav(samples: Samples, rate_hz: int, tags: Mapping[str, str], layout: str) -
         "broadcast": _chunk(b"bext", _broadcast(tags)) + _chunk(b"fmt ", form) + _chunk(b"iXML", _ixml(tags)) + sound,
     }[layout]
     return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks
+
+
+def _m4a(samples: Samples, rate_hz: int, tags: Mapping[str, str]) -> bytes:
+    """AAC as phones record it, with the tags in iTunes' list."""
+    memory = io.BytesIO()
+    layout = "mono" if samples.shape[1] == 1 else "stereo"
+    with av.open(memory, "w", format="ipod", options={"fflags": "+bitexact"}) as file:
+        file.metadata.update(tags)
+        stream = file.add_stream("aac", rate=rate_hz, layout=layout)
+        frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout=layout)
+        frame.sample_rate, frame.pts = rate_hz, 0
+        file.mux([*stream.encode(frame), *stream.encode(None)])
+    return memory.getvalue()
 
 
 def _chunk(name: bytes, body: bytes) -> bytes:

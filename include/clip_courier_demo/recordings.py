@@ -33,7 +33,7 @@ _SECRETS_OF_CAP = 5
 _LONG_FRAMES = 31 * speech.RATE_HZ
 _SHORT_MS = (250, 450)
 
-_CONTAINERS, _CONTAINER_SHARES = ("wav", "flac", "ogg"), (0.72, 0.16, 0.12)
+_CONTAINERS, _CONTAINER_SHARES = ("wav", "flac", "ogg", "m4a"), (0.68, 0.14, 0.1, 0.08)
 _RATES_HZ = (8000, 16000, 22050)
 _CALL_RATE_SHARES, _RATE_SHARES = (0.6, 0.4, 0.0), (0.1, 0.7, 0.2)
 
@@ -138,7 +138,7 @@ def _record(
     container = str(random.choice(_CONTAINERS, p=_CONTAINER_SHARES))
     samples = _resampled(sound, rate_hz)
     data = audiofiles.encode(samples, rate_hz, container, tags, owner)
-    decoded = samples if container != "ogg" else audiofiles.decode(data)
+    decoded = samples if container in ("wav", "flac") else audiofiles.decode(data)
     path = audio / f"{uri}.{container}"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)

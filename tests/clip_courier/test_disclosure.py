@@ -3,12 +3,13 @@
 import base64
 import json
 import logging
+import os
 import random
 import re
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,16 @@ def triple(one: Mapping[str, Any]) -> tuple[str, str, str]:
     return one["locale"], one["product"], one["recorded_week"]
 
 
-def sound_of(one: Mapping[str, Any]) -> tuple[int, int, int]:
-    return sum(bound <= one["duration_ms"] for bound in BOUNDS), one["sample_rate_hz"], one["channels"]
+def group_of(one: Mapping[str, Any], bounds: Sequence[int] = BOUNDS) -> tuple[Any, ...]:
+    """All six things that describe a clip in a manifest, its length by the bucket that it is in."""
+    return (*triple(one), sum(bound <= one["duration_ms"] for bound in bounds), one["sample_rate_hz"], one["channels"])
+
+
+def heard_of(flac: bytes) -> tuple[int, int, int]:
+    """Length in ms, Hz and channels of a recording that left, out of STREAMINFO (RFC 9639 §8.2)."""
+    bits = "".join(f"{byte:08b}" for byte in flac[18:26])
+    rate = int(bits[:20], 2)
+    return round(int(bits[28:], 2) * 1000 / rate), rate, int(bits[20:23], 2) + 1
 
 
 def persons_by(rows: Iterable[Mapping[str, Any]], key: Callable[[Any], Any], persons: Mapping[str, set[str]]) -> Any:
@@ -81,27 +90,28 @@ def test_a_batch_carries_evidence_that_can_be_counted_again(stage: Stage, make_c
         assert told["rows_out"] == len(rows) == len(private)
         assert told["suppressed"] == {"small_group": alone}
         assert told["rows_in"] == told["rows_out"] + alone + told["withheld"]
-        # Nobody is alone in what the vendor sees, and those that show what was recorded not even with their sound.
-        by_triple = persons_by(rows, triple, persons)
-        exact = [one for one in rows if private[one["clip_ref"]]["rung"] == 0]
-        by_sound = persons_by(rows, lambda one: (triple(one), sound_of(one)), persons)
-        sizes = [len(by_triple[triple(one)]) for one in rows]
-        sizes += [len(by_sound[triple(one), sound_of(one)]) for one in exact]
-        assert told["k"] == 2 <= min(sizes)
-        assert told["smallest_group"] == min(
-            len(by_sound[triple(one), sound_of(one)])
-            if private[one["clip_ref"]]["rung"] == 0
-            else len(by_triple[triple(one)])
-            for one in rows
-        )
+        # Nobody is alone, nor is anybody's call, in all that describes a clip.
+        groups = persons_by(rows, group_of, persons)
+        assert told["k"] == 3 <= min(map(len, groups.values())) == told["smallest_group"]
+        # It is the sound itself that is like others, not what is said of it.
+        members = stage.vendors[vendor].take(batch_id)
+        altered: Counter[str] = Counter(mixed=0, resampled=0, padded=0)
+        for one in rows:
+            length, *form = heard_of(members[one["audio_file"]])
+            assert abs(length - one["duration_ms"]) <= 1
+            assert form == [one["sample_rate_hz"], one["channels"]]
+            raw = private[one["clip_ref"]]
+            altered["mixed"] += one["channels"] < raw["channels"]
+            altered["resampled"] += one["sample_rate_hz"] < raw["sample_rate_hz"]
+            altered["padded"] += one["duration_ms"] > raw["duration_ms"] + 500
+        assert told["sound"] == altered
         changed = Counter()
         for one in rows:
             raw = private[one["clip_ref"]]
             year, week, _ = raw["recorded_at"].isocalendar()
             is_same = triple(one) == (raw["locale"], raw["product"], f"{year}-W{week:02d}")
             changed["is_same" if is_same else "coarser"] += 1
-        coarser = {name: clips for name, clips in told["generalised"].items() if name != "sound_not_counted"}
-        assert changed["coarser"] <= sum(coarser.values()) <= len(rows)
+        assert changed["coarser"] <= sum(told["generalised"].values()) <= len(rows)
         texts = [hypothesis["text"] for one in rows for hypothesis in one["hypotheses"] or ()]
         assert told["masks"] == Counter(re.findall("‹(.*?)›", " ".join(texts)))
         assert told["linkage"]["at_least"] <= told["linkage"]["score"]
@@ -116,15 +126,13 @@ def test_a_batch_carries_evidence_that_can_be_counted_again(stage: Stage, make_c
 def test_a_batch_is_judged_again_when_somebody_has_withdrawn(
     stage: Stage, make_courier: MakeCourier, tmp_path: Path
 ) -> None:
-    """One of two who make up a group goes: the other is not left alone in it."""
+    """One of three who make up a group goes: the others are not left alone in it."""
     manifested(stage, make_courier)
     before = crosswalk_of(stage, AURORA)
     shown = pq.read_table(stage.root / "nights" / str(NIGHT) / "batches" / AURORA / "manifest.parquet").to_pylist()
     persons = {one["clip_ref"]: set(one["person_ids"]) for one in before.to_pylist()}
-    pairs = [found for found in persons_by(shown, triple, persons).values() if len(found) == 2]
-    gone = min(min(pairs))
-    left_alone = (set().union(*pairs) - {gone}) & set().union(*(pair for pair in pairs if gone in pair))
-    assert left_alone
+    least = [found for found in persons_by(shown, group_of, persons).values() if len(found) == 3]
+    gone = min(min(least, key=min))
     landing = landing_copy(stage, tmp_path)
     withdraw(landing, [gone], LATER)
     courier = make_courier(stage, LATER, CLIP_COURIER_LANDING=str(landing))
@@ -132,7 +140,7 @@ def test_a_batch_is_judged_again_when_somebody_has_withdrawn(
     rows, header = drop_of(stage, AURORA)
     told = header["evidence"]
     assert not {one["clip_ref"] for one in rows} & refs_with(before, {gone})
-    assert min(len(found) for found in persons_by(rows, triple, persons).values()) >= 2
+    assert min(len(found) for found in persons_by(rows, group_of, persons).values()) >= 3
     alone = told["suppressed"]["small_group"]
     assert told["rows_in"] == before.num_rows + _left_out(stage, "aurora")
     assert told["rows_out"] == len(rows) == told["rows_in"] - alone - told["withheld"]
@@ -142,7 +150,9 @@ def test_a_batch_is_judged_again_when_somebody_has_withdrawn(
         ref for ref, one in {s["clip_ref"]: s for s in shown}.items() if ref in again and _is_finer(again[ref], one)
     ]
     assert not finer
-    assert [one for one in shown if one["clip_ref"] in again and triple(one) != triple(again[one["clip_ref"]])] or alone
+    assert [
+        one for one in shown if one["clip_ref"] in again and group_of(one) != group_of(again[one["clip_ref"]])
+    ] or alone
     # What our own figures are made of is as it was recorded.
     assert crosswalk_of(stage, AURORA)["product"].to_pylist() == [
         one["product"] for one in before.to_pylist() if one["clip_ref"] in again
@@ -154,7 +164,116 @@ def _left_out(stage: Stage, vendor: str) -> int:
 
 
 def _is_finer(now: Mapping[str, Any], then: Mapping[str, Any]) -> bool:
-    return (then["product"] == "other" and now["product"] != "other") or len(now["locale"]) > len(then["locale"])
+    return (
+        (then["product"] == "other" and now["product"] != "other")
+        or len(now["locale"]) > len(then["locale"])
+        or now["duration_ms"] < then["duration_ms"]
+        or now["sample_rate_hz"] > then["sample_rate_hz"]
+        or now["channels"] > then["channels"]
+    )
+
+
+class Nights:
+    """Random nights of one world, delivered for real; everybody but those who withdrew may be heard."""
+
+    def __init__(self, stage: Stage, make_courier: MakeCourier, folder: Path, seed: int) -> None:
+        self.stage, self.make_courier, self.folder = stage, make_courier, folder
+        self.random, self.withdrawn = random.Random(seed), set[str]()
+        self.landing, self.policy = folder / "landing", folder / "policy"
+        self.taken: set[str] = set()
+        shutil.copytree(INCLUDE / "policy", self.policy)
+        # Buckets for sounds that are made and sent in no time.
+        lengths = "duration_bounds_ms: [40, 80, 160]\npadded_bounds_ms: [120, 240]\nmax_linkage: 1\n"
+        (self.policy / "disclosure.yaml").write_text(f"k: 3\n{lengths}", encoding="utf-8")
+
+    def deliver(self, number: int) -> dict[str, list[dict[str, Any]]]:
+        """One night; what each vendor got: the rows of its manifests, each with the persons that it is of."""
+        night, now = NIGHT + timedelta(days=number), NOW + timedelta(days=number)
+        made = [self.row(number * 100 + n, night) for n in range(self.random.randrange(15, 45))]
+        folder = Root(self.stage.root, str(self.landing)).night(night)
+        write_parquet(table(made), folder.validated)
+        write_parquet(pa.table({"language": ["en"], "word": ["light"]}), folder.vocabulary)
+        courier = self.make_courier(
+            self.stage, now, CLIP_COURIER_LANDING=str(self.landing), CLIP_COURIER_POLICY=str(self.policy)
+        )
+        courier.manifest(night)
+        # Whoever says no between cutting and sealing is gone as well.
+        self.withdrawn |= set(self.random.sample(PEOPLE, self.random.randrange(3)))
+        assert not courier.deliver(night).failures
+        found: dict[str, list[dict[str, Any]]] = {name: [] for name in self.stage.vendors}
+        for batch_id in sorted(set(_batches(self.stage)) - self.taken):
+            rows, header = drop_of(self.stage, batch_id)
+            self.taken.add(batch_id)
+            persons = {o["clip_ref"]: o["person_ids"] for o in pq.read_table(folder.crosswalk(batch_id)).to_pylist()}
+            raw = {o["clip_ref"]: o for o in pq.read_table(folder.crosswalk(batch_id)).to_pylist()}
+            members = self.stage.vendors[batch_id.split("-")[0]].take(batch_id)
+            for one in rows:
+                length, *form = heard_of(members[one["audio_file"]])
+                assert abs(length - one["duration_ms"]) <= 1
+                assert form == [one["sample_rate_hz"], one["channels"]]
+                # Facts stay what they were recorded as.
+                assert raw[one["clip_ref"]]["sound_ms"] <= one["duration_ms"]
+            assert header["evidence"]["smallest_group"] >= 3
+            found[batch_id.split("-")[0]] += [{**one, "persons": set(persons[one["clip_ref"]])} for one in rows]
+        return found
+
+    def row(self, number: int, night: date) -> dict[str, Any]:
+        some = self.random
+        ms, rate = some.choice([20, 50, 50, 100]), some.choice([8_000, *[16_000] * 7, 22_050, 48_000])
+        channels = 2 if some.random() < 0.1 else 1
+        people = some.sample(sorted(set(PEOPLE) - self.withdrawn), 2 if channels == 2 else 1)
+        days = some.choice([1, 1, 1, 1, 9, 20, 50])
+        at = datetime(night.year, night.month, night.day, tzinfo=UTC) - timedelta(days=days)
+        return row(
+            number,
+            self.landing,
+            sound(number, rate=rate, channels=channels, ms=ms),
+            locale=some.choice([*["en-US"] * 7, "en-GB"]),
+            product=some.choice([*["assistant"] * 7, "dictation"]),
+            country="GB",
+            recorded_at=at,
+            duration_ms=ms,
+            sample_rate_hz=rate,
+            channels=channels,
+            person_ids=people,
+        )
+
+
+PEOPLE = [f"person-{n:02}" for n in range(30)]
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("DISCLOSURE_WORLDS", "1"))))
+def test_in_no_manifest_of_any_night_is_anybody_told_apart_by_all_six(
+    seed: int, stage: Stage, make_courier: MakeCourier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted again from what vendors have: each group of a night has k persons, with what they got before and keep."""
+    nights = Nights(stage, make_courier, tmp_path, seed)
+
+    def refusals(_: Courier, clips: pa.Table) -> dict[str, str]:
+        rows = clips.select(["clip_ref", "person_ids"]).to_pylist()
+        return {one["clip_ref"]: "withdrawn" for one in rows if nights.withdrawn & set(one["person_ids"])}
+
+    monkeypatch.setattr(Courier, "_refusals", refusals)
+    for name, vendor in stage.vendors.items():
+        wide = {"clip_countries": "any", "locales": ["*"], "transfer_mechanism": "scc"}
+        write_vendor(stage.folder / "vendors", name, vendor.key, NIGHT, **wide)
+    before: dict[str, list[dict[str, Any]]] = {name: [] for name in stage.vendors}
+    seen = Counter[str]()
+    for number in range(3):
+        for name, rows in nights.deliver(number).items():
+            assert not [one for one in rows if one["persons"] & nights.withdrawn]
+            kept = [one for one in before[name] if not one["persons"] & nights.withdrawn]
+            groups: defaultdict[Any, set[str]] = defaultdict(set)
+            for one in (*rows, *kept):
+                groups[group_of(one, (40, 80, 160))] |= one["persons"]
+            assert all(len(groups[group_of(one, (40, 80, 160))]) >= 3 for one in rows)
+            before[name] += rows
+            seen.update(padded=sum(one["duration_ms"] in (119, 239) for one in rows))
+            seen.update(told=sum(one["product"] != "other" for one in rows))
+            seen.update(clips=len(rows))
+    # Not by leaving out everybody, nor by showing nothing; and what it shows is not all that there was.
+    assert seen["clips"] > 50
+    assert min(seen["padded"], seen["told"]) > 0
 
 
 # -- the allow-list --------------------------------------------------------------------------------------------
@@ -439,9 +558,9 @@ def _habits(persons: int, clips: int = 2, seed: int = 5) -> list[dict[str, Any]]
             "shown_locale": "en-US",
             "shown_product": f"product {person // 2}",
             "shown_week": "2026-W47",
-            "duration_ms": rng.randrange(500, 9_000),
-            "sample_rate_hz": 16_000,
-            "channels": 1,
+            "shown_duration_ms": rng.randrange(500, 9_000),
+            "shown_sample_rate_hz": 16_000,
+            "shown_channels": 1,
         }
         for person in range(persons)
         for n in range(clips)
@@ -461,7 +580,7 @@ def test_attack_that_knows_only_the_language_is_chance() -> None:
     rows = [{**one, "shown_product": "assistant"} for one in _habits(100)]
     mine = pa.Table.from_pylist(rows, ATTACKED)
     theirs = mine.set_column(0, "clip_id", pa.array([f"other-{n}" for n in range(mine.num_rows)]))
-    theirs = theirs.set_column(5, "duration_ms", pa.array(range(10_000, 10_000 + mine.num_rows), pa.int32()))
+    theirs = theirs.set_column(5, "shown_duration_ms", pa.array(range(10_000, 10_000 + mine.num_rows), pa.int32()))
     found = attack(mine, theirs)
     assert (found.score, found.at_least) == (pytest.approx(0), 0)
 
@@ -489,6 +608,7 @@ def test_a_batch_that_can_be_linked_is_refused_until_it_is_coarser(
         for n in range(160)
     ]
     policy = shutil.copytree(INCLUDE / "policy", tmp_path / "policy")
+    (policy / "disclosure.yaml").write_text("k: 2\n", encoding="utf-8")
     monkeypatch.setattr(Courier, "_refusals", lambda *_: {})
     courier = _cut(stage, make_courier, tmp_path, made, CLIP_COURIER_POLICY=str(policy))
     (refused, *_) = courier.deliver(NIGHT).failures

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from clip_courier import audio, masking
 from clip_courier.audio import Recording
 from clip_courier.errors import AudioUnusable
-from clip_courier.masking import DISGUISED, NATURAL, TONE_HZ, coefficient, disguised, masked
+from clip_courier.masking import DISGUISED, NATURAL, TONE_HZ, Shown, coefficient, disguised, masked
 
 Samples = npt.NDArray[np.int16]
 RATES = [4_000, 8_000, 11_025, 16_000, 22_050, 44_100, 48_000]
@@ -38,9 +38,9 @@ def voice(rate: int, seconds: float = 1.0, channels: int = 1, formants: tuple[fl
     return np.repeat(sound[:, None], channels, axis=1)
 
 
-def row(*spans: tuple[int, int], key: str = "k" * 32, voice: str = NATURAL) -> dict[str, Any]:
+def row(*spans: tuple[int, int], key: str = "k" * 32, voice: str = NATURAL, **shown: int) -> dict[str, Any]:
     silenced = [{"start_ms": start, "end_ms": end} for start, end in spans]
-    return {"silenced": silenced, "sound_key": key, "voice": voice, "audio_sha256": None}
+    return {"silenced": silenced, "sound_key": key, "voice": voice, "audio_sha256": None, **shown}
 
 
 def share_of_tone(sound: Samples, rate: int) -> npt.NDArray[np.float64]:
@@ -118,6 +118,70 @@ def test_a_row_that_does_not_say_what_to_silence_is_not_sent(lacks: str) -> None
         assert refused.value.reason == "mask_without_timing"
 
 
+# -- what is shown of it ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", [22_050, 44_100, 48_000])
+def test_a_lower_rate_keeps_every_word_at_its_time_and_what_can_be_heard(rate: int) -> None:
+    at = np.arange(rate) / rate
+    low, high = (np.rint(8_000 * np.sin(2 * np.pi * hz * at)).astype(np.int16)[:, None] for hz in (3_000, 10_000))
+    click = np.zeros((rate, 1), np.int16)
+    click[round(rate * 0.4)] = 30_000
+    shown = Shown(1000, 16_000, 1)
+    for samples, kept in ((low, 1.0), (high, 0.0)):
+        heard = masked(Recording(samples, rate), row(), shown)
+        assert (heard.sample_rate_hz, len(heard.samples)) == (16_000, 16_000)
+        middle = heard.samples[1000:-1000].astype(float)
+        # Of what lay above the new rate nothing is left, beneath it all: 60 dB apart.
+        assert np.sqrt(np.mean(middle**2)) == pytest.approx(kept * 8_000 / np.sqrt(2), abs=8)
+    heard = masked(Recording(click, rate), row(), shown).samples[:, 0]
+    assert abs(int(heard.argmax()) - 6_400) <= 1
+
+
+def test_one_channel_has_what_all_of_them_had() -> None:
+    samples = noise(5, 4_000, 2, peak=9_000)
+    heard = masked(Recording(samples, 8_000), row(), Shown(500, 8_000, 1)).samples
+    assert heard.shape == (4_000, 1)
+    assert np.abs(heard - samples.mean(axis=1, keepdims=True)).max() <= 1.5
+    loud = np.full((800, 2), [[32_767, 32_767]], np.int16)
+    assert masked(Recording(loud, 8_000), row(), Shown(100, 8_000, 1)).samples.min() >= 32_766
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_a_longer_end_is_silence_and_nothing_before_it_moves(rate: int) -> None:
+    samples = noise(6, rate)
+    heard = masked(Recording(samples, rate), row(), Shown(9_999, rate, 1))
+    assert heard.duration_ms == 9_999
+    assert np.abs(heard.samples[:rate].astype(int) - samples).max() <= 1
+    assert not heard.samples[rate:].any()
+    # And no other file than before because of it: the same row gives the same bytes.
+    raw, shown = audio.to_flac(Recording(samples, rate)), Shown(9_999, rate, 1)._asdict()
+    assert masking.leaving(raw, row(**shown)) == audio.to_flac(heard)
+
+
+@pytest.mark.parametrize("voice", [NATURAL, DISGUISED])
+def test_what_was_said_in_a_span_is_in_nothing_that_was_made_of_it(voice: str) -> None:
+    said = [noise(7, 44_100, 2), noise(7, 44_100, 2)]
+    said[1][13_230:30_870] = noise(8, 17_640, 2)
+    shown = Shown(2_999, 16_000, 1)
+    heard = [masked(Recording(one, 44_100), row((300, 700), voice=voice), shown) for one in said]
+    assert np.array_equal(heard[0].samples, heard[1].samples)
+    # The tone is where it was, though the filter rounds its edges.
+    assert share_of_tone(heard[0].samples[5_000:11_000], 16_000).min() > 0.9
+
+
+@pytest.mark.parametrize(
+    "shown", [(999, 8_000, 1), (1_000, 16_000, 1), (1_000, 8_000, 2), (1_000, 8_000, 0), (1_000, 0, 1), (0, 0, 0)]
+)
+def test_nothing_is_shown_that_was_not_recorded(shown: tuple[int, int, int]) -> None:
+    """Neither cut short, nor with a higher rate or more channels; nor where a row does not say what it shows."""
+    raw = audio.to_flac(Recording(noise(9, 8_000), 8_000))
+    for how in (row(**Shown(*shown)._asdict()), row()):
+        with pytest.raises(AudioUnusable) as refused:
+            masking.leaving(raw, how)
+        assert refused.value.reason == "audio_changed"
+
+
 # -- another file ----------------------------------------------------------------------------------------------
 
 SOUNDS = {
@@ -136,10 +200,11 @@ def test_what_leaves_has_another_hash_than_landing_has_for_every_key(name: str) 
     samples = SOUNDS[name]
     flac = audio.to_flac(Recording(samples, 8_000))
     keys = [f"key-{n:028d}" for n in range(50)]
-    left = [masking.leaving(flac, row(key=key)) for key in keys]
+    shown = Shown(Recording(samples, 8_000).duration_ms, 8_000, samples.shape[1])._asdict()
+    left = [masking.leaving(flac, row(key=key, **shown)) for key in keys]
     assert flac not in left
     assert len({hashlib.sha256(one).digest() for one in left}) == (50 if name != "one" else len({*left}))
-    assert left == [masking.leaving(flac, row(key=key)) for key in keys]
+    assert left == [masking.leaving(flac, row(key=key, **shown)) for key in keys]
     for one in left[:5]:
         heard = audio.decode(one)
         moved = np.abs(heard.samples.astype(int) - samples)

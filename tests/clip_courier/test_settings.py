@@ -157,7 +157,7 @@ def test_policy_falls_back_but_not_for_notices(configured: Settings) -> None:
         ("disclosure.yaml", "k: 1", r"disclosure\.yaml: k:"),
         ("disclosure.yaml", "epoch_max_days: 185", r"disclosure\.yaml: epoch_max_days:"),
         ("disclosure.yaml", "max_linkage: 1.1", r"disclosure\.yaml: max_linkage:"),
-        ("disclosure.yaml", "count_sound: never", r"disclosure\.yaml: count_sound:"),
+        ("disclosure.yaml", "padded_bounds_ms: [30000, 10000]", r"disclosure\.yaml: .*`padded_bounds_ms` must ascend"),
         ("disclosure.yaml", "duration_bounds_ms: [5000, 2000]", r"disclosure\.yaml: `duration_bounds_ms` must ascend"),
         ("quality.yaml", "max_rejected_share: 1.5", r"quality\.yaml: max_rejected_share:"),
         ("quality.yaml", "max_rejected_share: nan", r"quality\.yaml: max_rejected_share:"),

@@ -52,6 +52,16 @@ def test_silences_are_where_the_masked_words_are() -> None:
     assert found(["please call tonight"], timed("please call tonight")) == Silences([], ["please call tonight"])
 
 
+def test_silences_last_longer_where_a_recording_may_be_late() -> None:
+    """A word is then heard at its time or up to so much later, and the next one may be joined by it."""
+    text = "please call anna tonight anna again"
+    words, masks = timed(text), said(text)
+    late = silences([masks], words, masks.is_masked, duration_ms=60_000, margin_ms=MARGIN, late_ms=132)
+    assert late.spans == [(900, 1432), (1700, 2232)]
+    later = silences([masks], words, masks.is_masked, duration_ms=60_000, margin_ms=MARGIN, late_ms=400)
+    assert later.spans == [(900, 2500)]
+
+
 def test_silences_of_words_that_follow_each_other_are_one() -> None:
     """What was said in the pause between two digits may be another digit."""
     text = "call four five five please"

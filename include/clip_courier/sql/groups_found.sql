@@ -2,9 +2,12 @@
 SELECT
     c.clip_ref,
     c.rung::TINYINT AS rung,
-    CASE WHEN c.rung IS NOT NULL THEN l.shown_locale END AS shown_locale,
-    CASE WHEN c.rung IS NOT NULL THEN l.shown_product END AS shown_product,
-    CASE WHEN c.rung IS NOT NULL THEN l.shown_week END AS shown_week
+    l.shown_locale,
+    l.shown_product,
+    l.shown_week,
+    CASE WHEN l.rung IS NOT NULL THEN coalesce(l.shown_padded_ms, c.sound_ms) END AS shown_duration_ms,
+    l.shown_rate AS shown_sample_rate_hz,
+    l.shown_channels
 FROM clip c
-JOIN (SELECT DISTINCT shown, shown_locale, shown_product, shown_week FROM ladder) l ON l.shown = c.shown
+LEFT JOIN ladder l ON l.kind = c.kind AND l.rung = c.rung
 ORDER BY c.clip_ref

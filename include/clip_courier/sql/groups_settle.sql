@@ -2,8 +2,4 @@
 UPDATE clip
 SET rung = $rung
 FROM size
-WHERE clip.rung IS NULL
-    AND clip.least_rung <= $rung
-    AND size.shown = clip.shown
-    AND size.s = CASE WHEN $by_sound THEN clip.sound ELSE -1 END
-    AND size.persons >= $k
+WHERE clip.rung IS NULL AND clip.least_rung <= $rung AND size.shown = clip.shown AND size.persons >= $k

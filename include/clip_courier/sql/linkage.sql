@@ -12,8 +12,10 @@ voice AS MATERIALIZED (
         is_own,
         hash(split_part(shown_locale, '-', 1)) AS language,
         hash(shown_locale, shown_product, shown_week) AS shown,
-        hash(shown_locale, shown_product, shown_week, sample_rate_hz, channels) AS columns,
-        hash(shown_locale, shown_product, shown_week, sample_rate_hz, channels, duration_ms) AS exact,
+        hash(shown_locale, shown_product, shown_week, shown_sample_rate_hz, shown_channels) AS columns,
+        hash(
+            shown_locale, shown_product, shown_week, shown_sample_rate_hz, shown_channels, shown_duration_ms
+        ) AS exact,
         unnest(person_ids) AS person
     FROM side
 ),
