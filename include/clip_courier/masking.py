@@ -134,6 +134,8 @@ def _wave(rate: int, frames: int) -> _Floats:
 def _short_wave(rate: int) -> _Floats:
     """What most tones are a part of: sines cost as much as all that is done to a recording otherwise."""
     return _wave(rate, _SHORT)
+
+
 def _coarser(recording: Recording, shown: Shown) -> _Samples:
     """In one channel, at a lower rate, where the row shows so; in nothing more than was recorded."""
     samples, rate = recording.samples, recording.sample_rate_hz
