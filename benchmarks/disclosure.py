@@ -28,7 +28,7 @@ sys.path[:0] = [str(HERE), str(PROJECT / "include")]
 
 from sampling.measure import Cost, Failed, measured  # noqa: E402 - beside this file
 
-K, BOUNDS = 5, [2_000, 5_000, 10_000, 20_000]
+K, BOUNDS, PADDED = 5, [2_000, 5_000, 10_000, 20_000], [10_000, 30_000]
 COLUMNS = ["locale", "product", "week", "bucket", "sample_rate_hz", "channels"]
 # Two years of 60 locales and 5 products; persons speak one locale, the talkative more.
 _WORLD = """
@@ -138,16 +138,13 @@ def anonymity(rows: int, path: Path) -> None:
 
 
 def _ours(path: Path) -> object:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     from clip_courier.groups import BEFORE, Limits, smallest
 
     table = pq.read_table(path, columns=["person_ids", *COLUMNS[:3], "duration_ms", *COLUMNS[4:]])
-    shown = {"locale": "shown_locale", "product": "shown_product", "week": "shown_week"}
-    table = table.rename_columns([shown.get(name, name) for name in table.column_names])
-    table = table.append_column("rung", pa.repeat(pa.scalar(0, pa.int8()), table.num_rows))
-    return {"k": smallest(table, BEFORE.empty_table(), Limits(K, BOUNDS)).persons}
+    table = table.rename_columns([name if name == "person_ids" else f"shown_{name}" for name in table.column_names])
+    return {"k": smallest(table, BEFORE.empty_table(), Limits(K, BOUNDS, PADDED)).persons}
 
 
 def _ladder(path: Path) -> object:
@@ -158,7 +155,8 @@ def _ladder(path: Path) -> object:
     table = pq.read_table(
         path, columns=["clip_ref", "person_ids", *COLUMNS[:2], "recorded_at", "duration_ms", *COLUMNS[4:]]
     )
-    found = group(table, BEFORE.empty_table(), Limits(K, BOUNDS))
+    table = table.rename_columns(["sound_ms" if name == "duration_ms" else name for name in table.column_names])
+    found = group(table, BEFORE.empty_table(), Limits(K, BOUNDS, PADDED))
     return {"left_out": found["rung"].null_count, **rung_counts(found["rung"])}
 
 

@@ -102,6 +102,18 @@ def decode(raw: bytes, kind: str, max_samples: int) -> Sound:
         return _told(answer, max_samples)
 
 
+def resampled(samples: bytes, rate_hz: int, to_hz: int) -> bytes:
+    """One channel of 16-bit samples, little endian, at another rate; every sound stays at its time (libswresample)."""
+    import av
+
+    frame = av.AudioFrame(format="s16", layout="mono", samples=len(samples) // 2)
+    frame.sample_rate = rate_hz
+    frame.planes[0].update(samples)
+    resampler = av.AudioResampler(format="s16", layout="mono", rate=to_hz)
+    parts = [*resampler.resample(frame), *resampler.resample(None)]
+    return b"".join(bytes(part.planes[0])[: 2 * part.samples] for part in parts)
+
+
 def _refusal(answer: BinaryIO) -> AudioUnusable:
     """What the process said, in words of ours: whoever took it over may say anything."""
     answer.seek(0)

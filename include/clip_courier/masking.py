@@ -19,13 +19,12 @@ Four things are done to the samples, each the same on every run:
 import functools
 import hashlib
 from collections.abc import Mapping
-from math import gcd
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from clip_courier import audio
+from clip_courier import audio, ffmpeg
 from clip_courier.audio import Recording
 from clip_courier.errors import AudioUnusable
 
@@ -150,14 +149,8 @@ def _coarser(recording: Recording, shown: Shown) -> _Samples:
 
 
 def _resampled(samples: _Samples, rate: int, to: int) -> _Samples:
-    """By a filter of linear phase, so that every word stays at its time."""
-    # A third of a second to import, which a night without such a clip need not spend.
-    from scipy.signal import resample_poly
-
-    common = gcd(rate, to)
-    moved = resample_poly(samples.astype(np.float64), to // common, rate // common, axis=0, window=("kaiser", 8.0))
-    heard: _Samples = np.clip(np.rint(moved), -32768, 32767).astype(np.int16)
-    return heard
+    moved = [ffmpeg.resampled(channel.astype("<i2").tobytes(), rate, to) for channel in samples.T]
+    return np.stack([np.frombuffer(channel, "<i2").astype(np.int16) for channel in moved], axis=1)
 
 
 def _grained(samples: _Samples, key: str) -> _Samples:

@@ -1,6 +1,5 @@
 """The ears of a demo vendor: it knows a recording again, whatever was done to it, and hears the tones in it."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,19 @@ BEEP = "[beep]"
 
 def loudness(samples: Samples) -> list[float]:
     """Of each of 50 parts of the samples (frames first), in nepers."""
-    ends = np.linspace(0, len(samples), _PARTS + 1).astype(int)[1:]
-    squares = np.concatenate(([0.0], np.cumsum((samples.reshape(len(samples), -1).astype(float) ** 2).mean(axis=1))))
-    means = np.diff(squares[ends], prepend=0.0) / np.maximum(np.diff(ends, prepend=0), 1)
-    return [round(float(level), 3) for level in 0.5 * np.log1p(means)]
+    return [round(float(level), 3) for level in _levels(_energy(samples), len(samples))]
+
+
+def _energy(samples: Samples) -> npt.NDArray[np.float64]:
+    """Up to each frame."""
+    return np.concatenate(([0.0], np.cumsum((samples.reshape(len(samples), -1).astype(float) ** 2).mean(axis=1))))
+
+
+def _levels(energy: npt.NDArray[np.float64], frames: int) -> npt.NDArray[np.float64]:
+    ends = np.linspace(0, frames, _PARTS + 1).astype(int)[1:]
+    means = np.diff(energy[ends], prepend=0.0) / np.maximum(np.diff(ends, prepend=0), 1)
+    levels: npt.NDArray[np.float64] = 0.5 * np.log1p(means)
+    return levels
 
 
 class Truth(dict[str, str]):
@@ -31,19 +39,34 @@ class Truth(dict[str, str]):
 
     def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
         super().__init__((row["pcm_sha256"], row["text"]) for row in rows)
-        self._by_form: defaultdict[tuple[int, int, int], list[Mapping[str, Any]]] = defaultdict(list)
-        for row in rows:
-            self._by_form[row["frames"], row["sample_rate_hz"], row["channels"]].append(row)
+        self._rows = rows
+        self._rates, self._channels, frames = (
+            np.array([row[name] for row in rows], int) for name in ("sample_rate_hz", "channels", "frames")
+        )
+        self._seconds = frames / np.maximum(self._rates, 1)
 
     def hear(self, recording: Recording) -> str | None:
-        """The words of a recording as it was sent; `[beep]` for those behind a tone. None: not of this world."""
-        form = len(recording.samples), recording.sample_rate_hz, recording.channels
-        level = np.array(loudness(recording.samples))
-        alike = sorted(self._by_form[form], key=lambda row: float(np.median(np.abs(level - row["loudness"]))))
-        if not alike:
+        """The words of a recording as it was sent; `[beep]` for those behind a tone. None: not of this world.
+
+        It may have been mixed into one channel, given a lower rate and made longer by silence.
+        """
+        rate, energy = recording.sample_rate_hz, _energy(recording.samples)
+        whole, sounding = len(energy) - 1, int(np.searchsorted(energy, energy[-1]))
+        frames = np.rint(self._seconds * rate).astype(int)
+        is_like = (self._rates >= rate) & (self._channels >= recording.channels)
+        is_like &= (frames >= sounding - 1) & (frames <= whole + 1)
+        if not is_like.any():
             return None
+
+        def unlike(place: int) -> float:
+            apart = _levels(energy, min(int(frames[place]), whole)) - self._rows[place]["loudness"]
+            # Two channels in one are half as loud where only one of them speaks.
+            return float(
+                np.median(np.abs(apart - (np.median(apart) if self._channels[place] > recording.channels else 0)))
+            )
+
         said: list[str] = []
-        for word in alike[0]["words"]:
+        for word in self._rows[min(np.flatnonzero(is_like).tolist(), key=unlike)]["words"]:
             middle = (word["start_ms"] + word["end_ms"]) // 2
             heard = BEEP if has_tone(recording, middle) else word["word"]
             if heard != BEEP or said[-1:] != [BEEP]:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from clip_courier import audio
 from clip_courier import tables as tables_module
 from clip_courier.courier import Courier
 from clip_courier.errors import LinkageTooHigh
@@ -157,6 +158,76 @@ def test_a_batch_is_judged_again_when_somebody_has_withdrawn(
     assert crosswalk_of(stage, AURORA)["product"].to_pylist() == [
         one["product"] for one in before.to_pylist() if one["clip_ref"] in again
     ]
+
+
+def _alike(
+    stage: Stage, make_courier: MakeCourier, folder: Path, monkeypatch: pytest.MonkeyPatch, withdrawn: set[str]
+) -> Courier:
+    """A batch of two groups: four persons with short clips of 16 kHz, three with longer ones of 22 kHz."""
+
+    def refusals(_: Courier, clips: pa.Table) -> dict[str, str]:
+        some = clips.select(["clip_ref", "person_ids"]).to_pylist()
+        return {one["clip_ref"]: "withdrawn" for one in some if withdrawn & set(one["person_ids"])}
+
+    monkeypatch.setattr(Courier, "_refusals", refusals)
+    made = []
+    for n in range(7):
+        rate, ms = (16_000, 700) if n < 4 else (22_050, 2_500)
+        recording = sound(n, rate=rate, ms=ms)
+        made.append(row(n, folder, recording, person_ids=[f"p{n}"], sample_rate_hz=rate, duration_ms=ms))
+    night = Root(stage.root, str(folder)).night(NIGHT)
+    write_parquet(table(made), night.validated)
+    write_parquet(pa.table({"language": ["en"], "word": ["light"]}), night.vocabulary)
+    courier = make_courier(stage, CLIP_COURIER_LANDING=str(folder))
+    courier.manifest(NIGHT)
+    assert crosswalk_of(stage, AURORA)["rung"].to_pylist() == [0] * 7
+    return courier
+
+
+def test_sound_becomes_coarser_when_a_batch_is_judged_again(
+    stage: Stage, make_courier: MakeCourier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whom a withdrawal leaves alone with a rate and a length is made like others, the recording as well."""
+    withdrawn: set[str] = set()
+    courier = _alike(stage, make_courier, tmp_path, monkeypatch, withdrawn)
+    cut = {one["clip_ref"]: one for one in crosswalk_of(stage, AURORA).to_pylist()}
+    withdrawn.add("p6")
+    assert not courier.deliver(NIGHT).failures
+    rows, header = drop_of(stage, AURORA)
+    members = stage.vendors["aurora"].take(AURORA)
+    for one in rows:
+        assert heard_of(members[one["audio_file"]]) == (one["duration_ms"], one["sample_rate_hz"], one["channels"])
+        was, again = cut[one["clip_ref"]], audio.decode(members[one["audio_file"]]).samples
+        if one["duration_ms"] == 9_999:
+            length = len(again) * was["sound_ms"] // 9_999
+            assert again[: length - 2].any()
+            assert not again[length + 2 :].any()
+        else:
+            assert one["audio_sha256"] == was["flac_sha256"]
+    assert Counter((one["duration_ms"], one["sample_rate_hz"]) for one in rows) == {
+        (9_999, 16_000): 3,
+        (700, 16_000): 3,
+    }
+    assert header["evidence"]["sound"] == {"mixed": 0, "resampled": 2, "padded": 3}
+    assert header["audio_ms"] == 3 * (9_999 + 700)
+    # Our own figures are of what was recorded.
+    assert Counter(crosswalk_of(stage, AURORA)["duration_ms"].to_pylist()) == {700: 4, 2_500: 2}
+
+
+def test_nothing_leaves_of_a_batch_that_does_not_say_what_it_shows_of_its_sound(
+    stage: Stage, make_courier: MakeCourier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an older version cut it."""
+    courier = _alike(stage, make_courier, tmp_path, monkeypatch, set())
+    path = stage.root / "crosswalk" / str(NIGHT) / f"{AURORA}.crosswalk.parquet"
+    rows = pq.ParquetFile(path).read()
+    names = ("sound_ms", "shown_duration_ms", "shown_sample_rate_hz", "shown_channels")
+    write_parquet(rows.drop_columns([*names]), path)
+    courier.deliver(NIGHT)
+    assert _batches(stage) == []
+    assert [batch.state for batch in courier.overview().batches] == ["CANCELLED"]
+    withheld = stage.root / "nights" / str(NIGHT) / "batches" / AURORA
+    assert b"small_group" in everything_written(withheld, but=stage.root / "nowhere")
 
 
 def _left_out(stage: Stage, vendor: str) -> int:

@@ -29,6 +29,10 @@ def test_hear_knows_a_recording_again_and_hears_its_tones(session_stage: Stage, 
         for silenced in ([], spans):
             how = {"silenced": silenced, "sound_key": str(path), "voice": voice}
             heard = truth.hear(masking.masked(was, how))
+            # Also in one channel, at a rate that all have, and with silence at its end.
+            common = masking.Shown(was.duration_ms + 3_000, 8_000, 1)
+            assert truth.hear(masked := masking.masked(was, how, common)) == heard
+            assert masked.duration_ms == pytest.approx(common.shown_duration_ms, abs=1)
             words = [word["word"] for word in row["words"]]
             # A word that is too short to tell may be heard on either side of the tone.
             if last["end_ms"] - last["start_ms"] > 100 and first["end_ms"] - first["start_ms"] > 100:

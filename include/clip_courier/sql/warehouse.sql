@@ -21,7 +21,7 @@ COMMENT ON COLUMN deliveries.vendor IS 'Vendor that the batch is sealed for';
 COMMENT ON COLUMN deliveries.night IS 'UTC date of the run that made the batch';
 COMMENT ON COLUMN deliveries.state IS 'Where the batch is in its life: docs/states.md';
 COMMENT ON COLUMN deliveries.clip_count IS 'Clips in the batch';
-COMMENT ON COLUMN deliveries.audio_ms IS 'Length of all its clips, in milliseconds';
+COMMENT ON COLUMN deliveries.audio_ms IS 'Length of all its clips as they were sent, in milliseconds';
 COMMENT ON COLUMN deliveries.size_bytes IS 'Size of the sealed batch, in bytes; null before it is sealed';
 COMMENT ON COLUMN deliveries.manifested_at IS 'When the batch was cut';
 COMMENT ON COLUMN deliveries.delivered_at IS 'When its ready file lay on the vendor''s server; null before';
