@@ -233,7 +233,7 @@ class Disclosure(_Strict):
     # A word of a hypothesis leaves only when this many distinct persons said it in the landing window.
     vocabulary_k: Annotated[int, Field(ge=2)] = 5
     # So many distinct persons, at the least, are in every group that a vendor sees.
-    k: Annotated[int, Field(ge=2)] = 3
+    k: Annotated[int, Field(ge=2)] = 2
     # Where buckets of duration end: each clip is counted in one.
     duration_bounds_ms: list[Annotated[int, Field(gt=0)]] = [2_000, 5_000, 10_000, 20_000]
     # Where coarser buckets end: what is alone with its length is made as long as its bucket, by silence at its end.
