@@ -404,12 +404,17 @@ def _exchanged(
 ) -> View:
     """The bytes from each of `begins` to `ends` exchanged for the next so many of `new`. `place_in` tells of a span's
     number and a place in what it was exchanged for where in the span that came from."""
-    starts = begins + np.cumsum(lengths) - lengths - (np.cumsum(ends - begins) - (ends - begins))
-    size = len(view.array) - int(np.sum(ends - begins)) + len(new)
-    out = np.empty(size, np.uint8)
-    is_new, is_old = _within(starts, starts + lengths, size), _within(begins, ends, len(view.array))
-    out[is_new] = new
-    out[~is_new] = view.array[~is_old]
+    sizes = ends - begins
+    starts = begins + np.cumsum(lengths - sizes) - (lengths - sizes)
+    is_old = _within(begins, ends, len(view.array))
+    if np.array_equal(lengths, sizes):
+        out = view.array.copy()
+        out[is_old] = new
+    else:
+        out = np.empty(len(view.array) - int(np.sum(sizes)) + len(new), np.uint8)
+        is_new = _within(starts, starts + lengths, len(out))
+        out[is_new] = new
+        out[~is_new] = view.array[~is_old]
 
     def origin(place: int) -> int:
         last = int(np.searchsorted(starts, place, "right")) - 1

@@ -276,7 +276,7 @@ class Needles:
         return found
 
     def _in_text(self, view: View) -> Iterator[Sighting]:
-        yield from self._anywhere(view)
+        yield from self.in_canonical_form(view)
         if not self._brief.count:
             return
         # UTF-16 brings zeros between letters; elsewhere they may stand between two names.
@@ -285,9 +285,10 @@ class Needles:
                 yield Sighting(number, words.origin(begin))
 
     def _in_bytes(self, view: View, members: Mask) -> Iterator[Sighting]:
-        yield from self._anywhere(runs_of(view, members, self._telling.shortest))
+        yield from self.in_canonical_form(runs_of(view, members, self._telling.shortest))
 
-    def _anywhere(self, view: View) -> Iterator[Sighting]:
+    def in_canonical_form(self, view: View) -> Iterator[Sighting]:
+        """The telling ones, of what is as it stands brought into that form."""
         for number, begin, end in self._telling.find(view):
             first, last = view.span(begin, end)
             if not self._is_numeral[number] or _is_whole_number(view.octets, first, last):

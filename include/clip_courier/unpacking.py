@@ -260,14 +260,22 @@ def _parquet(stream: BinaryIO, place: str, member: str) -> Iterator[Part]:
     schema = pq.ParquetFile(stream).schema
     texts = [c.path for c in map(schema.column, range(len(schema))) if c.physical_type == "BYTE_ARRAY"]
     stream.seek(0)
+    given: dict[str, pa.Array] = {}
     for batch in pq.ParquetFile(stream, read_dictionary=texts).iter_batches(batch_size=_CELLS):
-        yield from _columns(batch, place, member)
+        yield from _columns(batch, place, member, given)
 
 
-def _columns(batch: pa.RecordBatch, place: str, member: str) -> Iterator[Part]:
+def _columns(
+    batch: pa.RecordBatch, place: str, member: str, given: dict[str, pa.Array] | None = None
+) -> Iterator[Part]:
+    """`given`: the dictionary of each column in the batch before. Every batch has it whole, and what it adds is new."""
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         for path, cells in leaves(column, name):
-            yield Part(place, member, path, iter([joined(cells)]))
+            new = cells
+            if given is not None and (pa.types.is_string(cells.type) or pa.types.is_binary(cells.type)):
+                before, given[path] = given.get(path, cells[:0]), cells
+                new = cells[len(before) :] if cells[: len(before)].equals(before) else cells
+            yield Part(place, member, path, iter([joined(new)]))
 
 
 def leaves(cells: pa.Array, path: str) -> Iterator[tuple[str, pa.Array]]:

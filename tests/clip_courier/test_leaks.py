@@ -317,6 +317,18 @@ def test_search_opens_databases(tmp_path: Path) -> None:
     assert ("b ?%41.db", "xcom/(gzip)") in found
 
 
+@pytest.mark.parametrize("distinct", [500, 150_000])
+def test_search_looks_through_a_dictionary_once(distinct: int) -> None:
+    """The larger one is more than Parquet keeps a dictionary for; each has something in the last row alone."""
+    words = pa.array([f"{n:032x}" for n in range(distinct)]).take(pa.array(np.arange(200_000) % distinct))
+    file = parquet(pa.table({"word": pa.chunked_array([words, pa.array([CANARY])])}))
+    parts = [part for part in Unpacking().content(file, "rows") if part.column == "word"]
+    looked_at = b"\n".join(piece for part in parts for piece in part.pieces)
+    assert looked_at.count(CANARY.encode()) == 1
+    assert {words[0].as_py().encode(), words[-1].as_py().encode()} <= set(looked_at.split())
+    assert len(looked_at) < 1.4 * 33 * distinct
+
+
 def test_search_says_what_it_cannot_open(tmp_path: Path) -> None:
     (tmp_path / "half.parquet").write_bytes(parquet(TEXT)[:-30])
     assert searched(tmp_path, CANARY).unopened == ["half.parquet"]
