@@ -225,9 +225,10 @@ def seal(folder: Path, port: int) -> None:
 
 
 def flac(folder: Path, port: int) -> None:
-    """Decoding and encoding alone, one after another."""
+    """libsndfile alone: decoding and encoding, one after another."""
     for path in (folder / "landing" / "audio").iterdir():
-        audio.to_flac(audio.decode(path.read_bytes()))
+        samples, rate = sf.read(io.BytesIO(path.read_bytes()), dtype="int16", always_2d=True)
+        sf.write(io.BytesIO(), samples, rate, format="FLAC", subtype="PCM_16")
 
 
 def gpg(folder: Path, port: int) -> None:
@@ -446,6 +447,7 @@ class Measured:
 
     def __init__(self, asked: argparse.Namespace, port: int, home: Path) -> None:
         self._asked, self._port, self._home = asked, port, home
+        self._cost: dict[str, tuple[float, float]] = {}
 
     def step(self, name: str, folder: Path, mib: float, rtt_ms: int = 0, rounds: int | None = None) -> None:
         if self._asked.only and name not in self._asked.only:
@@ -463,12 +465,24 @@ class Measured:
         middle = sorted(found, key=lambda one: one["wall"])[len(found) // 2]
         cpu = statistics.median(one["cpu"] for one in found)
         best = min(one["wall"] for one in found)
+        self._cost.setdefault(name, (middle["wall"], cpu))
         over = f" over {rtt_ms} ms" if rtt_ms else ""
         print(
             f"{name:15} {middle['wall']:7.2f} s (best {best:6.2f})  {cpu:6.2f} CPU s  {mib / middle['wall']:6.1f} MiB/s"
             f"  peak {middle['rss_mib']:5.0f} MiB  [{mib:.0f} MiB{over}]",
             flush=True,
         )
+
+    def beside(self) -> None:
+        """Each of ours beside the sum of its parts and beside what is usually written."""
+        parts = [self._cost[name] for name in ("flac", "gpg", "openssh_put") if name in self._cost]
+        for name in ("ours", "ours_by_size"):
+            if name in self._cost and len(parts) == 3:
+                cpu = self._cost[name][1]
+                of_parts = sum(one for _, one in parts)
+                print(f"{name:15} {cpu / of_parts:.2f} times the CPU s of FLAC, gpg and sftp alone ({of_parts:.2f})")
+            if name in self._cost and "naive" in self._cost:
+                print(f"{name:15} naive takes {self._cost['naive'][0] / self._cost[name][0]:.1f} times as long")
 
     def wire(self, folder: Path) -> None:
         """What passes on the way to the server, beside the tar that the vendor's own gpg finds in it."""
@@ -625,6 +639,7 @@ def _measure(asked: argparse.Namespace, measured: Measured, base: Path, keys: di
         measured.step(name, world, asked.mib)
     for name in ("gpg", "put", "put_read_back", *OTHERS):
         measured.step(name, world, flacs / MIB)
+    measured.beside()
     measured.wire(world)
     _payload(world, 64 * MIB)
     for name in ("put", "put_read_back", *OTHERS):

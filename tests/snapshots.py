@@ -75,7 +75,9 @@ def _restored(name: str, stage: Stage, make_courier: MakeCourier, night: Callabl
     return make_courier(stage)
 
 
-def deliver_night(environ: dict[str, str], told: Connection, vendor: str | None = None, kill_at: int = 0) -> None:
+def deliver_night(
+    environ: dict[str, str], told: Connection, vendor: str | None = None, kill_at: int = 0, workers: int = 1
+) -> None:
     """What a process of its own does, that a test may kill; with `kill_at` it kills itself at its nth boundary.
 
     When it comes to its end it tells how many boundaries there were.
@@ -83,7 +85,7 @@ def deliver_night(environ: dict[str, str], told: Connection, vendor: str | None 
     courier = Courier(load_settings(environ), lambda conn_id: credentials_from(environ, conn_id), lambda: NOW)
     passed = _killed_at(kill_at)
     told.send("begins")
-    courier.deliver(NIGHT, vendor)
+    courier.deliver(NIGHT, vendor, workers)
     told.send(passed())
 
 
@@ -125,12 +127,14 @@ def _killed_at(nth: int) -> Callable[[], int]:
     return lambda: last[0]
 
 
-def deliver_elsewhere(stage: Stage, vendor: str | None = None, kill_at: int = 0) -> tuple[BaseProcess, Connection]:
+def deliver_elsewhere(
+    stage: Stage, vendor: str | None = None, kill_at: int = 0, workers: int = 1
+) -> tuple[BaseProcess, Connection]:
     """A process of its own that delivers, and where it tells; it has begun when this returns."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["clip_courier.courier"])
     here, there = context.Pipe()
-    process = context.Process(target=deliver_night, args=(dict(stage.environ), there, vendor, kill_at))
+    process = context.Process(target=deliver_night, args=(dict(stage.environ), there, vendor, kill_at, workers))
     process.start()
     there.close()
     assert here.recv() == "begins"

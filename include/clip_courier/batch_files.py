@@ -76,7 +76,7 @@ def read_own(path: Path, what: str, columns: list[str] | None = None) -> pa.Tabl
         CrosswalkMissing: it is not there, or is damaged.
     """
     try:
-        # read_table, like sort_by, would bring pandas along: 60 MiB a worker
+        # Not read_table, which brings the machinery for whole datasets along.
         with pq.ParquetFile(path) as file:
             return file.read(columns)
     except FileNotFoundError:

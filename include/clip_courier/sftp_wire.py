@@ -324,4 +324,6 @@ def reason(fault: BaseException) -> str:
         return "no answer in time"
     if isinstance(fault, Refusal | Lost):
         return str(fault)
+    if isinstance(fault, paramiko.ChannelException):
+        return "it lets in no further session"
     return getattr(fault, "strerror", None) or f"connection lost ({type(fault).__name__})"

@@ -17,7 +17,7 @@ import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -26,7 +26,7 @@ from typing import Any, ClassVar, Final
 
 import paramiko
 import pytest
-from paramiko.sftp import SFTP_FAILURE, SFTP_OK, SFTP_PERMISSION_DENIED
+from paramiko.sftp import CMD_CLOSE, SFTP_FAILURE, SFTP_OK, SFTP_PERMISSION_DENIED
 
 from clip_courier import sftp
 from clip_courier.courier import Courier
@@ -56,7 +56,7 @@ from clip_courier_demo.sftp_server import (
 )
 from clip_courier_demo.stage import Stage, write_vendor
 from conftest import NIGHT, NOW
-from snapshots import MakeCourier, manifested
+from snapshots import MakeCourier, manifested, returned
 
 BATCH = "aurora-20261120-001"
 DROP, READY = f"{BATCH}.tar.pgp", f"{BATCH}.ready.json"
@@ -339,6 +339,48 @@ def stop_processes(running: RunningServer) -> None:
         os.kill(pid, signal.SIGSTOP)
 
 
+def told_otherwise(setting: str) -> Fault:
+    """An OpenSSH of this row's own with another setting, from when it runs: ours could not see that it does.
+
+    A caller is there before us and says nothing: the only one whom MaxStartups lets in.
+    """
+
+    @contextmanager
+    def world_with(world: World) -> Iterator[dict[str, str]]:
+        with serve(world.folder / "sshd", [world.account], prefer="openssh") as running:
+            settings, log = (world.folder / "sshd" / name for name in ("sshd_config", "sshd.log"))
+            settings.write_text(f"{setting}\n{settings.read_text()}")
+            assert running.pid
+            os.kill(running.pid, signal.SIGHUP)
+            while log.read_text().count("Server listening") < 2:
+                time.sleep(0.01)
+            with socket.create_connection((running.host, running.port), TIMEOUT_S) as caller:
+                assert caller.recv(4) == b"SSH-"
+                yield server(world.account, running)
+
+    return world_with
+
+
+@contextmanager
+def fails_at_close(world: World) -> Iterator[dict[str, str]]:
+    """Every write is taken, and the close of what was written fails, as where a quota is looked at only then."""
+    answer = paramiko.SFTPServer._process
+
+    def judged(asked: paramiko.SFTPServer, kind: int, number: int, message: paramiko.Message) -> None:
+        if kind == CMD_CLOSE:
+            file = asked.file_table.get(message.get_binary())
+            message.rewind()
+            message.get_int()
+            if isinstance(file, HomeFile) and file.writefile.writable():
+                asked._send_status(number, SFTP_FAILURE)
+                return
+        answer(asked, kind, number, message)
+
+    with pytest.MonkeyPatch.context() as patch, hostile(HomeFiles)(world) as environ:
+        patch.setattr(paramiko.SFTPServer, "_process", judged)
+        yield environ
+
+
 @contextmanager
 def silent_listener(world: World) -> Iterator[dict[str, str]]:
     with socket.create_server(("127.0.0.1", 0)) as gate:
@@ -534,6 +576,28 @@ ROWS: Final = [
         "**hangs** (over 75 s, m)",
     ),
     Row(
+        "server lets in no further session (`MaxSessions`)",
+        told_otherwise("MaxSessions 0"),
+        ServerUnreachable,
+        "no SFTP session with the vendor's server: it lets in no further session",
+        "SEALED",
+        NOTHING,
+        "error after 3 tries (m)",
+        "status 255 (m)",
+        "status 1 (m)",
+    ),
+    Row(
+        "server takes no further connection (`MaxStartups`)",
+        told_otherwise("MaxStartups 1"),
+        ServerUnreachable,
+        "no SFTP session with the vendor's server: it did not complete an SSH handshake",
+        "SEALED",
+        NOTHING,
+        "error after 3 tries (m)",
+        "status 255 (m)",
+        "status 1 after 11 s of tries (m)",
+    ),
+    Row(
         "disk full there",
         hostile(fails_from(2 * MIB, errno.ENOSPC)),
         TransferFailed,
@@ -609,6 +673,17 @@ ROWS: Final = [
         NOTHING,
         "error here, since the file comes out short; **success reported** where it does not (m)",
         SILENT,
+        "status 1, nothing left (m)",
+    ),
+    Row(
+        "every write is taken, and the close fails",
+        fails_at_close,
+        TransferFailed,
+        f"outbound/{DROP}: the vendor's server: Failure",
+        "SEALED",
+        NOTHING,
+        "**success reported** (m)",
+        "status 1; the file stays under the final name (m)",
         "status 1, nothing left (m)",
     ),
     Row(
@@ -919,6 +994,46 @@ def test_fault_in_a_listing(world: World, make_courier: MakeCourier, tmp_path: P
     assert not {name for name in changed if not name.startswith("ledger") and name not in ("var", "sftp", "sshd.log")}
 
 
+@pytest.mark.parametrize("difference", [-1, 1])
+def test_fault_of_a_returned_file_that_is_not_as_long_as_is_said(
+    stage: Stage, world: World, make_courier: MakeCourier, truth: Mapping[str, str], difference: int
+) -> None:
+    """The server tells of more or fewer bytes than it gives, whoever asks, and the ready file says the same."""
+    returned(stage, make_courier, truth)
+    ledger = Ledger(f"sqlite:///{stage.root / 'ledger.sqlite'}")
+    (good,) = (world.account.home / "returns").glob(f"{BATCH}.1.*.pgp")
+    number_two = good.with_name(good.name.replace(".1.", ".2."))
+    number_two.write_bytes(good.read_bytes())
+    facts = {"size_bytes": good.stat().st_size, "sha256": hashlib.sha256(good.read_bytes()).hexdigest()}
+    ready = good.with_name(f"{BATCH}.2.ready.json")
+    ready.write_text(json.dumps({**facts, "size_bytes": facts["size_bytes"] + difference}))
+    before = [one.n for one in ledger.returns("aurora")]
+
+    class Lies(HomeFiles):
+        def list_folder(self, path: str) -> list[paramiko.SFTPAttributes] | int:
+            found = super().list_folder(path)
+            for entry in found if isinstance(found, list) else []:
+                entry.st_size = (entry.st_size or 0) + difference * (entry.filename == number_two.name)
+            return found
+
+        def lstat(self, path: str) -> paramiko.SFTPAttributes | int:
+            found = super().lstat(path)
+            if isinstance(found, paramiko.SFTPAttributes) and path.endswith(number_two.name):
+                found.st_size = (found.st_size or 0) + difference
+            return found
+
+        stat = lstat
+
+    with hostile(Lies)(world) as environ:
+        outcome = make_courier(stage, **environ).collect("aurora")
+    assert [one.n for one in ledger.returns("aurora")] == before
+    assert [type(failed) for failed in outcome.failures] == [TransferFailed]
+    assert list(stage.root.rglob(f"*{BATCH}.2.*")) == []
+    ready.write_text(json.dumps(facts))
+    assert not make_courier(stage, **world.environ()).collect("aurora").failures
+    assert [one.n for one in ledger.returns("aurora") if one.state == "ACCEPTED"] == [*before, 2]
+
+
 def test_fault_of_one_vendor_leaves_the_other_alone(world: World, make_courier: MakeCourier) -> None:
     """One vendor's server takes the connection and never speaks; the other's batches are delivered meanwhile."""
     bring_to("SEALED", world, make_courier)
@@ -956,7 +1071,7 @@ def page() -> str:
                 next_run = "seals and sends it"
         others = (row.airflow, row.openssh, row.rclone)
         lines.append(f"| {' | '.join((row.fault, sees, row.state, left, next_run, *others))} |")
-    lines += [f"| {' | '.join(row)} |" for row in (ONE_OF_TWO, LISTING)]
+    lines += [f"| {' | '.join(row)} |" for row in (ONE_OF_TWO, LISTING, LENGTH)]
     columns = ("fault", "the operator sees", "state", "on the server", "the next run", *OTHERS)
     return "\n".join([INTRODUCTION, f"| {' | '.join(columns)} |", "|---" * len(columns) + "|", *lines, ""])
 
@@ -981,6 +1096,16 @@ LISTING: Final = (
     "**a loop over `list_directory` and `retrieve_file` writes outside the folder** (m)",
     "skipped (m)",
     "**links are followed: /etc is fetched** (m)",
+)
+LENGTH: Final = (
+    "returned file that is longer or shorter than the server says",
+    "`TransferFailed: returns/<file>: it changed while it was read`, or `End of file`; nothing of it is kept",
+    "as before",
+    "as it was",
+    "takes it, once both are the same",
+    "**success reported, short file** where it is shorter (m)",
+    "**success reported, short file** where it is shorter (m)",
+    "status 1 (m)",
 )
 OTHERS: Final = ("Airflow's SFTPOperator", "OpenSSH `sftp`", "rclone")
 INTRODUCTION: Final = """# Faults

@@ -501,9 +501,10 @@ def test_deliver_while_the_audio_store_is_down_leaves_no_clip_out(
     assert _withheld(stage, AURORA) == {}
 
 
-def _many_batches(stage: Stage, make_courier: MakeCourier) -> list[str]:
-    """The same night in small batches, waiting to be sealed."""
-    write_vendor(stage.folder / "vendors", "aurora", stage.vendors["aurora"].key, NIGHT, batch_max_bytes=300_000)
+def _many_batches(stage: Stage, make_courier: MakeCourier, *vendors: str) -> list[str]:
+    """The same night in small batches, waiting to be sealed; those of aurora."""
+    for name in vendors or ("aurora",):
+        write_vendor(stage.folder / "vendors", name, stage.vendors[name].key, NIGHT, batch_max_bytes=300_000)
     courier = make_courier(stage)
     for verb in (courier.select, courier.validate, courier.manifest):
         verb(NIGHT)
@@ -517,7 +518,7 @@ def _shares(courier: Courier) -> list[tuple[object, object]]:
 def _events(stage: Stage) -> Counter[tuple[str, str]]:
     """How often each batch took each step, by the audit chain."""
     with sqlite3.connect(stage.root / "ledger.sqlite") as connection:
-        return Counter(connection.execute("SELECT subject, event FROM events WHERE subject LIKE 'aurora-%'"))
+        return Counter(connection.execute("SELECT subject, event FROM events"))
 
 
 def test_deliver_by_four_processes_takes_each_batch_once(stage: Stage, make_courier: MakeCourier) -> None:
@@ -551,26 +552,47 @@ def test_deliver_by_four_processes_takes_each_batch_once(stage: Stage, make_cour
     _ledger(stage).verify_chain()
 
 
-def test_deliver_keeps_to_the_vendors_limit_of_connections(stage: Stage, make_courier: MakeCourier) -> None:
-    """As the server sees it, with three processes that would like two connections each."""
-    batches = _many_batches(stage, make_courier)
+def test_deliver_shared_out_keeps_to_each_vendors_limit_of_connections(stage: Stage, make_courier: MakeCourier) -> None:
+    """As the server sees it: two vendors at once, with the workers that Airflow would start and one too many."""
+    _many_batches(stage, make_courier, "aurora", "borealis")
+    limits = {"aurora": 2, "borealis": 1}
     environ = dict(stage.environ)
-    fields = json.loads(environ["AIRFLOW_CONN_SFTP_AURORA"])
-    fields["extra"]["max_connections"] = 2
-    limited = replace(stage, environ={**environ, "AIRFLOW_CONN_SFTP_AURORA": json.dumps(fields)})
-    # Others may still be there: callers that an earlier test killed or left standing.
-    others = _connections(stage)
-    workers = [deliver_elsewhere(limited, "aurora") for _ in range(3)]
-    most, before = 0, set[Any]()
-    while any(process.is_alive() for process, _ in workers):
-        now = _connections(stage) - others
-        most = max(most, len(now & before))  # what two looks show was there between them; one look takes its time
+    for vendor, limit in limits.items():
+        fields = json.loads(environ[f"AIRFLOW_CONN_SFTP_{vendor.upper()}"])
+        fields["extra"]["max_connections"] = limit
+        environ[f"AIRFLOW_CONN_SFTP_{vendor.upper()}"] = json.dumps(fields)
+    limited = replace(stage, environ=environ)
+    shares = make_courier(limited).workers(NIGHT)
+    assert Counter(share["vendor"] for share in shares) == limits
+    # The one too many takes the whole vendor for its own: two connections.
+    wanted = [(str(share["vendor"]), int(str(share["workers"]))) for share in shares] + [("aurora", 1)]
+    workers = [(vendor, *deliver_elsewhere(limited, vendor, workers=n)) for vendor, n in wanted]
+    most, before, known = Counter[str](), set[Any](), {vendor: set[Any]() for vendor in limits}
+    while any(process.is_alive() for _, process, _ in workers):
+        now = _connections(stage)
+        for vendor in limits:
+            known[vendor] |= _called_by({process.pid for name, process, _ in workers if name == vendor}, stage)
+            # What two looks show was there between them; one look takes its time.
+            most[vendor] = max(most[vendor], len(now & before & known[vendor]))
         before = now
         time.sleep(0.01)
-    assert [process.exitcode for process, _ in workers] == [0, 0, 0]
-    assert most == 2
-    assert {batch.state for batch in _ledger(stage).batches(vendor="aurora")} == {"DELIVERED"}
-    assert len(batches) > 8
+    assert [process.exitcode for _, process, _ in workers] == [0] * 4
+    assert most == limits
+    batches = _ledger(stage).batches()
+    assert {batch.state for batch in batches} == {"DELIVERED"}
+    assert min(Counter(batch.vendor for batch in batches).values()) > 3
+    events = _events(stage)
+    for batch in batches:
+        assert (events[batch.batch_id, "SEALED"], events[batch.batch_id, "DELIVERED"]) == (1, 1)
+        sealed = _outbound(stage, batch.vendor)[f"{batch.batch_id}.tar.pgp"]
+        assert hashlib.sha256(sealed).hexdigest() == batch.sha256
+    _ledger(stage).verify_chain()
+
+
+def _called_by(pids: set[int | None], stage: Stage) -> set[Any]:
+    """The addresses from which these processes call the vendors' server."""
+    held = (c for c in psutil.net_connections("tcp4") if c.pid in pids and c.raddr)
+    return {c.laddr for c in held if c.raddr.port == stage.server.port}
 
 
 def _connections(stage: Stage) -> set[Any]:
