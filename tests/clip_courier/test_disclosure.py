@@ -127,12 +127,12 @@ def test_a_batch_carries_evidence_that_can_be_counted_again(stage: Stage, make_c
 def test_a_batch_is_judged_again_when_somebody_has_withdrawn(
     stage: Stage, make_courier: MakeCourier, tmp_path: Path
 ) -> None:
-    """One of three who make up a group goes: the others are not left alone in it."""
+    """One of two who make up a group goes: the other one is not left alone in it."""
     manifested(stage, make_courier)
     before = crosswalk_of(stage, AURORA)
     shown = pq.read_table(stage.root / "nights" / str(NIGHT) / "batches" / AURORA / "manifest.parquet").to_pylist()
     persons = {one["clip_ref"]: set(one["person_ids"]) for one in before.to_pylist()}
-    least = [found for found in persons_by(shown, group_of, persons).values() if len(found) == 3]
+    least = [found for found in persons_by(shown, group_of, persons).values() if len(found) == 2]
     gone = min(min(least, key=min))
     landing = landing_copy(stage, tmp_path)
     withdraw(landing, [gone], LATER)
@@ -141,7 +141,7 @@ def test_a_batch_is_judged_again_when_somebody_has_withdrawn(
     rows, header = drop_of(stage, AURORA)
     told = header["evidence"]
     assert not {one["clip_ref"] for one in rows} & refs_with(before, {gone})
-    assert min(len(found) for found in persons_by(rows, group_of, persons).values()) >= 3
+    assert min(len(found) for found in persons_by(rows, group_of, persons).values()) >= 2
     alone = told["suppressed"]["small_group"]
     assert told["rows_in"] == before.num_rows + _left_out(stage, "aurora")
     assert told["rows_out"] == len(rows) == told["rows_in"] - alone - told["withheld"]
@@ -284,7 +284,7 @@ class Nights:
                 assert form == [one["sample_rate_hz"], one["channels"]]
                 # Facts stay what they were recorded as.
                 assert raw[one["clip_ref"]]["sound_ms"] <= one["duration_ms"]
-            assert header["evidence"]["smallest_group"] >= 3
+            assert header["evidence"]["smallest_group"] >= 2
             found[batch_id.split("-")[0]] += [{**one, "persons": set(persons[one["clip_ref"]])} for one in rows]
         return found
 
