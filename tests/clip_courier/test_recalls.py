@@ -98,7 +98,9 @@ def test_recall_forgets_to_the_byte(
     before = crosswalk_of(stage, AURORA)
     persons, gone = _somebody(before)
     rows = [row for row in before.to_pylist() if row["clip_ref"] in gone]
-    everyone = {person for row in before.to_pylist() if row["clip_ref"] not in gone for person in row["person_ids"]}
+    chosen = pq.read_table(stage.root / "crosswalk" / NIGHT.isoformat() / "selected.parquet").to_pylist()
+    others = [row for row in chosen if not persons & set(row["person_ids"])]
+    everyone = {person for row in others for person in row["person_ids"]}
     alone = {person for row in rows for person in row["person_ids"]} - everyone
     assert persons <= alone
     calls = {row["call_id"] for row in rows} - {None}
