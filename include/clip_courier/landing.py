@@ -361,7 +361,7 @@ class Landing:
     ) -> None:
         contract = _CONTRACTS[name]
         if not self._is_local:
-            # It brings pandas along: 50 MiB that only a landing zone behind a URL needs.
+            # Only a landing zone behind a URL needs it.
             import pyarrow.dataset as ds
 
             rows = ds.dataset(list(paths), filesystem=self._files, schema=contract, format="parquet")

@@ -343,7 +343,7 @@ def test_a_process_that_is_gone_is_not_the_fault_of_the_file() -> None:
 
 def test_a_process_that_does_not_start_is_not_the_fault_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     with fresh() as raw:
-        monkeypatch.setattr(sys, "path", [])
+        monkeypatch.setattr(sys, "executable", "/bin/false")
         with pytest.raises(MachineFailed, match="does not start"):
             audio.decode(raw)
 
