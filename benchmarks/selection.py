@@ -33,7 +33,7 @@ PROJECT = HERE.parent
 PACKAGES = PROJECT / ".venv-bench"
 sys.path[:0] = [str(HERE), str(PACKAGES)]
 
-from sampling.measure import Cost, Failed, measured  # noqa: E402 - beside this file
+from sampling.measure import Cost, Failed, measured, world_of  # noqa: E402 - beside this file
 
 CONTENDERS = {
     "floor": "floor",
@@ -79,7 +79,7 @@ def main() -> int:
     os.sched_setaffinity(0, cores)
     rows: list[Row] = []
     for clips in given.clips:
-        world = _world(given.world, clips)
+        world = world_of(given.world, clips, CORES, _environ())
         here = [_row(clips, name, is_asked=given.contenders is not None) for name in given.contenders or CONTENDERS]
         here = [row for row in here if row]
         with tempfile.TemporaryDirectory(prefix="courier-bench-") as samples:
@@ -100,15 +100,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", type=Path, help="also write everything here")
     return parser.parse_args()
-
-
-def _world(folder: Path, clips: int) -> Path:
-    world = folder / (f"{clips // 1_000_000}m" if clips % 1_000_000 == 0 else str(clips))
-    if not world.exists():
-        print(f"making {clips:,} clips in {world} …", file=sys.stderr)
-        folder.mkdir(parents=True, exist_ok=True)
-        measured(_command("world", str(clips), str(world), "--threads", str(CORES)), _environ())
-    return world
 
 
 def _row(clips: int, name: str, *, is_asked: bool) -> Row | None:

@@ -32,7 +32,7 @@ PROJECT = HERE.parent
 PACKAGES = PROJECT / ".venv-bench"
 sys.path[:0] = [str(HERE), str(PACKAGES)]
 
-from sampling.measure import Cost, Failed, measured  # noqa: E402 - beside this file
+from sampling.measure import Cost, Failed, measured, world_of  # noqa: E402 - beside this file
 
 CORES = 2
 # Each as the module and its first argument. `again` needs what `pass` left.
@@ -51,7 +51,7 @@ ONCE = ("gx-duckdb", "gx-pandas")
 def main() -> int:
     given = _arguments()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
-    world = _world(given.world, given.clips)
+    world = world_of(given.world, given.clips, CORES, _environ())
     costs: dict[str, list[Cost]] = {}
     told: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="courier-bench-") as folder:
@@ -89,16 +89,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", type=Path, help="also write everything here")
     return parser.parse_args()
-
-
-def _world(folder: Path, clips: int) -> Path:
-    world = folder / (f"{clips // 1_000_000}m" if clips % 1_000_000 == 0 else str(clips))
-    if not world.exists():
-        print(f"making {clips:,} clips in {world} …", file=sys.stderr)
-        folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "sampling.world", str(clips), str(world), "--threads", str(CORES)]
-        measured(command, _environ())
-    return world
 
 
 def _run(name: str, command: tuple[str, ...], world: Path, folder: Path, *more: str) -> tuple[Cost, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -53,6 +54,16 @@ def measured(command: Sequence[str], environ: Mapping[str, str]) -> tuple[Cost, 
     if code != 0:
         raise Failed(f"ended with {code}: {texts[1].strip()[-2000:]}")
     return Cost(wall_s, cpu_s, peak / _MIB), texts[0]
+
+
+def world_of(folder: Path, clips: int, threads: int, environ: Mapping[str, str]) -> Path:
+    """The made-up landing zone with so many clips below a folder; made if it is not there yet."""
+    world = folder / (f"{clips // 1_000_000}m" if clips % 1_000_000 == 0 else str(clips))
+    if not world.exists():
+        print(f"making {clips:,} clips in {world} …", file=sys.stderr)
+        folder.mkdir(parents=True, exist_ok=True)
+        measured([sys.executable, "-m", "sampling.world", str(clips), str(world), "--threads", str(threads)], environ)
+    return world
 
 
 def _ended(first: int) -> tuple[int, float, int]:

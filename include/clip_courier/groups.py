@@ -17,6 +17,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from clip_courier.model import QUASI_IDENTIFIERS
 from clip_courier.tables import Tables
 
 # What a clip shows on each rung beside the one before is in sql/groups_ladder.sql; the order is that of what a
@@ -32,17 +33,9 @@ RUNGS: Final = (
     "narrow_band",
 )
 
-_SHOWN: Final = (
-    ("shown_locale", pa.string()),
-    ("shown_product", pa.string()),
-    ("shown_week", pa.string()),
-    ("shown_duration_ms", pa.int32()),
-    ("shown_sample_rate_hz", pa.int32()),
-    ("shown_channels", pa.int8()),
-)
-SHOWN: Final = pa.schema([("rung", pa.int8()), *_SHOWN])
+SHOWN: Final = pa.schema([("rung", pa.int8()), *QUASI_IDENTIFIERS])
 # What the vendor has from earlier.
-BEFORE: Final = pa.schema([("person_ids", pa.list_(pa.string())), *_SHOWN])
+BEFORE: Final = pa.schema([("person_ids", pa.list_(pa.string())), *QUASI_IDENTIFIERS])
 _COUNTED: Final = (
     *("clip_ref", "person_ids", "locale", "product", "recorded_at"),
     *("sound_ms", "sample_rate_hz", "channels", "rung"),

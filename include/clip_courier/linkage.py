@@ -14,21 +14,11 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from clip_courier.model import QUASI_IDENTIFIERS
 from clip_courier.tables import Tables
 
 # What the attack is played on, on both sides; `person_ids` and `clip_id` are the truth that it is measured by.
-ATTACKED: Final = pa.schema(
-    [
-        ("clip_id", pa.string()),
-        ("person_ids", pa.list_(pa.string())),
-        ("shown_locale", pa.string()),
-        ("shown_product", pa.string()),
-        ("shown_week", pa.string()),
-        ("shown_duration_ms", pa.int32()),
-        ("shown_sample_rate_hz", pa.int32()),
-        ("shown_channels", pa.int8()),
-    ]
-)
+ATTACKED: Final = pa.schema([("clip_id", pa.string()), ("person_ids", pa.list_(pa.string())), *QUASI_IDENTIFIERS])
 _CHANCE: Final = "language"
 # Standard normal quantile of 95 %, one-sided.
 _Z: Final = 1.645

@@ -77,6 +77,15 @@ PERSONS: Final = pa.schema(
 )
 
 # The drop, contracts §3: exactly these columns leave.
+# What a vendor is shown of a clip that others could show as well: as crosswalks have it.
+QUASI_IDENTIFIERS: Final = (
+    ("shown_locale", pa.string()),
+    ("shown_product", pa.string()),
+    ("shown_week", pa.string()),
+    ("shown_duration_ms", pa.int32()),
+    ("shown_sample_rate_hz", pa.int32()),
+    ("shown_channels", pa.int8()),
+)
 MANIFEST: Final = pa.schema(
     [
         ("clip_ref", pa.string()),

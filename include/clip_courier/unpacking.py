@@ -46,8 +46,7 @@ _BROKEN: Final = (
     lzma.LZMAError,
     zipfile.BadZipFile,
     tarfile.TarError,
-    NotImplementedError,
-    RuntimeError,
+    RuntimeError,  # also what zipfile has no decoder for
     pa.ArrowException,
     QueryFailed,
     LedgerUnavailable,
